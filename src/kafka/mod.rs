@@ -1,0 +1,1 @@
+//! The Kafka side: group membership, fetching, record batches. Knows nothing of ClickHouse.

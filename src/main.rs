@@ -1,0 +1,7 @@
+//! The binary: arguments → run → exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::SUCCESS
+}
