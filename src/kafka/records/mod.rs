@@ -1,0 +1,3 @@
+//! Record batches, format v2.
+
+pub mod write;
