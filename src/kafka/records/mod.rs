@@ -6,6 +6,7 @@ pub mod batch;
 pub mod compression;
 pub mod reader;
 pub mod transactions;
+pub mod write;
 
 use thiserror::Error;
 
