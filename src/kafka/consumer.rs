@@ -162,7 +162,7 @@ impl Consumer {
         let item = self.reader.as_ref()?.item()?;
         let (partition, next) = match &item {
             Item::Record(record) => (record.partition, next_after(record.offset)),
-            Item::Passed { partition, next } => (*partition, *next),
+            Item::Passed { partition, next, .. } => (*partition, *next),
         };
         self.positions.insert(partition, next);
         Some(item)

@@ -34,6 +34,8 @@ pub enum Item<'a> {
     Passed {
         /// The partition.
         partition: i32,
+        /// Where the walk stood before: nothing was handed out from there on.
+        from: i64,
         /// Its next offset to read.
         next: i64,
     },
@@ -68,6 +70,8 @@ pub struct AnswerReader {
     at: usize,
     filter: Option<AbortedFilter>,
     open: Option<OpenBatch>,
+    /// The next offset to hand out, once something of the section was.
+    position: Option<i64>,
     found: Option<Found>,
 }
 
@@ -87,13 +91,13 @@ struct OpenBatch {
 #[derive(Debug)]
 enum Found {
     Record { partition: i32, span: RecordSpan, decompressed: bool },
-    Passed { partition: i32, next: i64 },
+    Passed { partition: i32, from: i64, next: i64 },
 }
 
 impl AnswerReader {
     /// A walk from the beginning. `scratch` is a buffer to decompress into, of at most `limit` bytes.
     pub fn new(answer: Answer, scratch: Vec<u8>, limit: usize) -> Self {
-        Self { answer, scratch, limit, section: 0, at: 0, filter: None, open: None, found: None }
+        Self { answer, scratch, limit, section: 0, at: 0, filter: None, open: None, position: None, found: None }
     }
 
     /// Gives the buffer back for the next answer.
@@ -112,13 +116,16 @@ impl AnswerReader {
         self.at = 0;
         self.open = None;
         self.filter = None;
+        self.position = None;
         self.found = None;
     }
 
     /// What the last successful [`AnswerReader::advance`] came upon.
     pub fn item(&self) -> Option<Item<'_>> {
         Some(match self.found.as_ref()? {
-            Found::Passed { partition, next } => Item::Passed { partition: *partition, next: *next },
+            Found::Passed { partition, from, next } => {
+                Item::Passed { partition: *partition, from: *from, next: *next }
+            }
             Found::Record { partition, span, decompressed } => {
                 let source = self.source(*decompressed);
                 let slice = |range: &std::ops::Range<usize>| source.get(range.clone()).unwrap_or(&[]);
@@ -152,7 +159,8 @@ impl AnswerReader {
                 self.open = None;
                 // A batch that lies wholly before what was asked for passes nothing.
                 if next > fetch_offset {
-                    self.found = Some(Found::Passed { partition, next });
+                    let from = self.position.replace(next).unwrap_or(fetch_offset);
+                    self.found = Some(Found::Passed { partition, from, next });
                     return Ok(true);
                 }
                 continue;
@@ -166,6 +174,7 @@ impl AnswerReader {
             }
             // A batch always comes whole: its first records may lie before what was asked for.
             if span.offset >= fetch_offset {
+                self.position = Some(next_after(span.offset));
                 self.found = Some(Found::Record { partition, span, decompressed });
                 return Ok(true);
             }
