@@ -9,4 +9,6 @@ pub mod clickhouse;
 pub mod config;
 pub mod fence;
 pub mod kafka;
+pub mod net;
+pub mod offsets;
 pub mod progress;

@@ -1,0 +1,3 @@
+//! The way to other hosts.
+
+pub mod dial;
