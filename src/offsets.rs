@@ -160,7 +160,7 @@ mod tests {
                 let at = i64::try_from(batch).unwrap();
                 tracker.closed(batch, &ranges(&[(0, at, at + 1)]));
             }
-            let mut settled = vec![false; 20];
+            let mut settled = [false; 20];
             let mut committed = 0;
             for batch in order {
                 settled[usize::try_from(batch).unwrap()] = true;

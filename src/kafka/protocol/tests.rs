@@ -42,7 +42,8 @@ fn requests_are_the_protocols_bytes() {
     };
     assert_eq!(
         hex(|out| join.encode(out, 5)),
-        "000167 00007530 0000ea60 00016d ffff 0008636f6e73756d6572 00000001 000572616e6765 00000002aabb".replace(' ', "")
+        "000167 00007530 0000ea60 00016d ffff 0008636f6e73756d6572 00000001 000572616e6765 00000002aabb"
+            .replace(' ', "")
     );
     let sync = SyncGroupRequest {
         group_id: "g",
@@ -74,10 +75,7 @@ fn requests_are_the_protocols_bytes() {
             .replace(' ', "")
     );
     let offsets = OffsetFetchRequest { group_id: "g", topic: "t", partitions: &[0, 1] };
-    assert_eq!(
-        hex(|out| offsets.encode(out, 5)),
-        "000167 00000001 000174 00000002 00000000 00000001".replace(' ', "")
-    );
+    assert_eq!(hex(|out| offsets.encode(out, 5)), "000167 00000001 000174 00000002 00000000 00000001".replace(' ', ""));
     let list = ListOffsetsRequest { isolation: 1, topic: "t", partitions: &[2], timestamp: LATEST };
     assert_eq!(
         hex(|out| list.encode(out, 3)),
@@ -207,11 +205,8 @@ proptest! {
 
 #[test]
 fn versions_are_those_that_all_brokers_have() {
-    let ranges = [
-        FetchRequest::API_VERSION_RANGE,
-        JoinGroupRequest::API_VERSION_RANGE,
-        MetadataRequest::API_VERSION_RANGE,
-    ];
+    let ranges =
+        [FetchRequest::API_VERSION_RANGE, JoinGroupRequest::API_VERSION_RANGE, MetadataRequest::API_VERSION_RANGE];
     let spans: Vec<(i16, i16)> = ranges.iter().map(|range| (range.min().0.0, range.max().0.0)).collect();
     assert_eq!(spans, [(11, 11), (5, 5), (7, 10)]);
 }

@@ -123,9 +123,7 @@ impl AnswerReader {
     /// What the last successful [`AnswerReader::advance`] came upon.
     pub fn item(&self) -> Option<Item<'_>> {
         Some(match self.found.as_ref()? {
-            Found::Passed { partition, from, next } => {
-                Item::Passed { partition: *partition, from: *from, next: *next }
-            }
+            Found::Passed { partition, from, next } => Item::Passed { partition: *partition, from: *from, next: *next },
             Found::Record { partition, span, decompressed } => {
                 let source = self.source(*decompressed);
                 let slice = |range: &std::ops::Range<usize>| source.get(range.clone()).unwrap_or(&[]);
