@@ -5,8 +5,11 @@
 //! The life of a batch, the file map and the traps are in ARCHITECTURE.md.
 
 pub mod backoff;
+pub mod cli;
 pub mod clickhouse;
 pub mod config;
 pub mod fence;
 pub mod kafka;
+pub mod net;
 pub mod progress;
+pub mod telemetry;
