@@ -4,12 +4,15 @@
 //! {net, offsets, fence, backoff} → config values`. `kafka` never names ClickHouse, `clickhouse` never names Kafka.
 //! The life of a batch, the file map and the traps are in ARCHITECTURE.md.
 
+pub mod admin;
 pub mod backoff;
 pub mod cli;
 pub mod clickhouse;
+pub mod commands;
 pub mod config;
 pub mod fence;
 pub mod kafka;
 pub mod net;
 pub mod progress;
+pub mod shutdown;
 pub mod telemetry;

@@ -30,7 +30,7 @@ pub fn open(level: LogLevel) -> Result<(), tracing::subscriber::SetGlobalDefault
     tracing::subscriber::set_global_default(subscriber(level, SystemTime::now, std::io::stdout))
 }
 
-fn subscriber<W>(level: LogLevel, clock: fn() -> SystemTime, writer: W) -> impl Subscriber + Send + Sync
+pub(crate) fn subscriber<W>(level: LogLevel, clock: fn() -> SystemTime, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {

@@ -1,23 +1,7 @@
-use std::io::Write;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
-
-/// Collects what is written.
-#[derive(Clone, Default)]
-struct Sink(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
+use crate::telemetry::capture::Captured;
 
 /// 2026-02-07T10:30:00.000042 UTC.
 fn clock() -> SystemTime {
@@ -25,11 +9,10 @@ fn clock() -> SystemTime {
 }
 
 fn logged(level: LogLevel, events: impl FnOnce()) -> String {
-    let sink = Sink::default();
-    let writer = sink.clone();
+    let captured = Captured::default();
+    let writer = captured.clone();
     tracing::subscriber::with_default(subscriber(level, clock, move || writer.clone()), events);
-    let bytes = sink.0.lock().unwrap().clone();
-    String::from_utf8(bytes).unwrap()
+    captured.text()
 }
 
 /// The line of one INFO event without its head and tail.

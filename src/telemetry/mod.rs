@@ -1,5 +1,7 @@
 //! What the program says about itself.
 
+#[cfg(test)]
+pub(crate) mod capture;
 pub mod log;
 
 use std::time::SystemTime;
