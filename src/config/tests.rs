@@ -134,8 +134,8 @@ fn all_faults_are_listed_at_once_with_variable_value_and_cure() {
     ])
     .unwrap_err();
     let expected = r#"4 faults in the configuration
-  KAFKA_TOPIC="no/topic" is not a topic name; allowed: 1 to 249 of a-z A-Z 0-9 . _ -, but neither . nor ..
-  CLICKHOUSE_URL="tcp://ch:9000" does not begin with http:// or https://; allowed: comma-separated http://host:port or https://host:port; no user, no path but /, no parameters
+  KAFKA_TOPIC="no/topic" is not a topic name; allowed: 1 to 249 of a-z A-Z 0-9 . _ - (. and .. alone are no names)
+  CLICKHOUSE_URL="tcp://ch:9000" does not begin with http:// or https://; allowed: comma-separated http://host:port or https://host:port (80 and 443 where left out); no user, no path but /, no parameters
   BATCH_SIZE="0" is out of range; allowed: a whole number from 1 to 1000000
   LOG_LEVEL="loud" is not known; allowed: DEBUG, INFO, WARNING (WARN), ERROR (CRITICAL), in any case"#;
     assert_eq!(error.to_string(), expected);

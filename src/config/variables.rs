@@ -96,7 +96,7 @@ variables! {
         "comma-separated host:port (port 9092 where left out; IPv6 in brackets)",
         "Kafka brokers to ask first; resolved again at each connect";
     KAFKA_TOPIC: String = parse::topic, Open, Value("sandarb_events"),
-        "1 to 249 of a-z A-Z 0-9 . _ -, but neither . nor ..",
+        "1 to 249 of a-z A-Z 0-9 . _ - (. and .. alone are no names)",
         "Topic to consume";
     KAFKA_GROUP_ID: String = parse::name, Open, Value("sandarb-clickhouse-consumer"),
         "any text without control characters",
@@ -106,7 +106,8 @@ variables! {
         "Where to start a partition without a committed offset; none waits for a person";
     CLICKHOUSE_URL: Vec<ClickHouseAddress> = parse::clickhouse_urls, Address,
         Value("http://host.docker.internal:8123"),
-        "comma-separated http://host:port or https://host:port; no user, no path but /, no parameters",
+        "comma-separated http://host:port or https://host:port (80 and 443 where left out); no user, no path but /, \
+         no parameters",
         "ClickHouse HTTP addresses";
     CLICKHOUSE_DATABASE: String = parse::name, Open, Value("sandarb"),
         "any text without control characters",
