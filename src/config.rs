@@ -112,6 +112,36 @@ pub enum Secret {
     File(PathBuf),
 }
 
+/// Why a secret's file cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the secret in {}: {source}", path.display())]
+pub struct SecretError {
+    /// The file.
+    pub path: PathBuf,
+    /// The cause.
+    pub source: std::io::Error,
+}
+
+impl Secret {
+    /// The value now: a file is read anew, so that it can be rotated.
+    pub fn read(&self) -> Result<String, SecretError> {
+        match self {
+            Self::Value(value) => Ok(value.clone()),
+            Self::File(path) => {
+                let mut text =
+                    std::fs::read_to_string(path).map_err(|source| SecretError { path: path.clone(), source })?;
+                if text.ends_with('\n') {
+                    text.pop();
+                    if text.ends_with('\r') {
+                        text.pop();
+                    }
+                }
+                Ok(text)
+            }
+        }
+    }
+}
+
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

@@ -6,7 +6,10 @@
 
 pub mod backoff;
 pub mod clickhouse;
+pub mod columns;
 pub mod config;
+pub mod decode;
 pub mod fence;
 pub mod kafka;
+pub mod net;
 pub mod progress;

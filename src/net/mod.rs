@@ -1,0 +1,3 @@
+//! Sockets, for both sides.
+
+pub mod dial;
