@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use sandarb_consumer::cli::{self, Command};
 use sandarb_consumer::commands::healthcheck;
 use sandarb_consumer::config::{Config, Loaded, health_port};
+use sandarb_consumer::run;
 use sandarb_consumer::telemetry::log;
 
 fn main() -> ExitCode {
@@ -29,8 +30,17 @@ fn run() -> ExitCode {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    // The bridge starts here, with `config`.
-    fail(UNUSABLE, &"the bridge is not part of this build")
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(UNUSABLE, &error),
+    };
+    match runtime.block_on(run::run(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
 }
 
 fn ask_health() -> ExitCode {

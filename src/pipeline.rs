@@ -86,7 +86,10 @@ struct Pending {
 #[derive(Debug)]
 enum Slot {
     Here(Box<Inserter>),
-    Away { job: JoinHandle<(Box<Inserter>, Done)>, what: Job },
+    Away {
+        job: JoinHandle<(Box<Inserter>, Done)>,
+        what: Job,
+    },
     /// Only while it changes hands.
     Empty,
 }

@@ -6,14 +6,24 @@ use rskafka::protocol::error::Error as ApiError;
 use thiserror::Error;
 
 use crate::kafka::protocol::wire::WireError;
-use crate::net::dial::DialError;
+use crate::net::ConnectError;
 
 /// Why a request to a broker, or the way to one, failed. Always worth another try, on a new connection.
 #[derive(Debug, Error)]
 pub enum KafkaError {
     /// No connection.
     #[error(transparent)]
-    Dial(#[from] DialError),
+    Connect(#[from] ConnectError),
+    /// The broker did not take the login.
+    #[error(
+        "{peer} refuses the login: {cause}; check KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
+    )]
+    Login {
+        /// Host and port.
+        peer: String,
+        /// What the broker said.
+        cause: String,
+    },
     /// Connected, but the peer does not speak Kafka's protocol, or an incompatible one.
     #[error(
         "{peer} does not answer like a Kafka broker: {cause} (is this the right port, and the right security protocol?)"
