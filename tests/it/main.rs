@@ -12,5 +12,13 @@
     reason = "a test that meets the unexpected is to fail on the spot; and it waits for real processes in real time"
 )]
 
+mod batching;
+mod checks;
+mod faults;
+mod first_row;
 mod harness;
+mod outage;
 mod records;
+mod shutdown;
+mod start;
+mod tables;
