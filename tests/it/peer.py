@@ -8,7 +8,7 @@ import json
 import sys
 import time
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 LIMIT = 30.0
@@ -24,12 +24,18 @@ def ping(_):
 def create_topic(order):
     admin = AdminClient(BOOTSTRAP)  # held: the answer never comes to a client that is gone
     admin.create_topics([NewTopic(order["topic"], order["partitions"], 1)])[order["topic"]].result(LIMIT)
+    # A leader that Metadata names may not know of it yet: usable is a partition that tells its end.
     deadline = time.monotonic() + LIMIT
-    while len(leaders(order["topic"])) < order["partitions"]:
+    while True:
+        try:
+            state = len(end_offsets(order)["offsets"])
+        except KafkaException as error:
+            state = error
+        if state == order["partitions"]:
+            return {}
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{order['topic']} has no leaders after {LIMIT} s")
+            raise TimeoutError(f"{order['topic']} is not usable after {LIMIT} s: {state}")
         time.sleep(0.05)
-    return {}
 
 
 def leaders(topic):

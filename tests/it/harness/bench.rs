@@ -145,6 +145,7 @@ impl<'a> Bench<'a> {
     /// Waits until the table holds at least this many rows.
     pub(crate) fn wait_rows(&self, consumer: &Consumer, rows: u64, limit: Duration) {
         consumer.wait(limit, &format!("{rows} rows in {}.events", self.database), || {
+            self.clickhouse.assert_runs();
             let sql = format!("SELECT count() FROM {}.events", self.database);
             let seen = self.clickhouse.try_query(&sql)?.trim().parse::<u64>().map_err(|error| error.to_string())?;
             if seen >= rows { Ok(()) } else { Err(format!("{seen} rows")) }

@@ -59,6 +59,11 @@ impl ClickHouse {
         self.wait_ready();
     }
 
+    /// Panics with the log when it has ended.
+    pub(crate) fn assert_runs(&self) {
+        self.process().assert_runs();
+    }
+
     /// The answer to a query as text (TSV unless the query says FORMAT). Panics when the server refuses.
     pub(crate) fn query(&self, sql: &str) -> String {
         self.try_query(sql).unwrap_or_else(|error| panic!("{sql}\n{error}"))
@@ -107,7 +112,7 @@ impl ClickHouse {
 
     fn wait_ready(&self) {
         wait_until(Duration::from_secs(90), "ClickHouse answers", || {
-            self.process().assert_runs();
+            self.assert_runs();
             self.try_query("SELECT 1")
         });
     }
