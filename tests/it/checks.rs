@@ -1,9 +1,12 @@
 //! The harness itself: its checks see what is wrong, and its servers keep what they were given.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use serde_json::Value;
 
-use crate::harness::bench::{SHIPPED, Tally};
-use crate::harness::{Bench, ClickHouse, Kafka};
+use crate::harness::bench::{PARTITIONS, SHIPPED, Tally};
+use crate::harness::{Bench, ClickHouse, Kafka, Table, http, wait_until};
 
 #[test]
 fn missing_doubled_and_foreign_rows_are_seen() {
@@ -27,7 +30,7 @@ fn missing_doubled_and_foreign_rows_are_seen() {
 fn a_token_is_recognised_with_the_window_and_not_without() {
     let clickhouse = ClickHouse::shared();
     for (window, rows) in [(true, 1), (false, 2)] {
-        let bench = Bench::new("token", Kafka::shared(), clickhouse, crate::harness::Table { window, ..SHIPPED });
+        let bench = Bench::new("token", Kafka::shared(), clickhouse, Table { window, ..SHIPPED });
         let id = bench.source.event(0).event_id;
         for _ in 0..2 {
             let settings = "SETTINGS insert_deduplicate = 1, insert_deduplication_token = 'one'";
@@ -49,7 +52,7 @@ fn a_wrong_password_is_refused_and_data_survive_a_kill() {
     let error = clickhouse.try_query("SELECT no_such_column").unwrap_err();
     assert!(error.contains("UNKNOWN_IDENTIFIER"), "{error}");
     let basic = [("X-ClickHouse-User", "someone"), ("X-ClickHouse-Key", "wrong")];
-    let answer = crate::harness::http::request(clickhouse.port, "POST", "/", &basic, b"SELECT 1").unwrap();
+    let answer = http::request(clickhouse.port, "POST", "/", &basic, b"SELECT 1").unwrap();
     assert_eq!((answer.status, answer.header("x-clickhouse-exception-code")), (403, Some("516")));
 }
 
@@ -79,6 +82,36 @@ fn events_lie_in_all_partitions_as_they_were_made() {
     }
     assert!(left.is_empty(), "{} events are in no partition", left.len());
     assert!(bench.kafka.committed(&bench.group, &bench.topic).is_empty());
+}
+
+#[test]
+fn a_broker_that_dies_makes_the_producer_send_nothing_twice() {
+    let kafka = Kafka::start(0);
+    let bench = Bench::new("twice", &kafka, ClickHouse::shared(), SHIPPED);
+    const EVENTS: u64 = 40_000;
+    let producing = bench.produce_at(EVENTS, Some(8_000.0));
+    wait_until(Duration::from_secs(60), "some are there", || {
+        let there: i64 = kafka.end_offsets(&bench.topic).values().sum();
+        if there >= 4_000 { Ok(()) } else { Err(format!("{there}")) }
+    });
+    kafka.kill9();
+    assert!(!producing.is_over(), "all was sent before the kill");
+    kafka.restart();
+    let outcome = producing.outcome();
+    let mut times = vec![0_u32; EVENTS as usize];
+    let index_of: HashMap<String, u64> =
+        (0..EVENTS).map(|index| (bench.source.event(index).to_json(), index)).collect();
+    for partition in 0..PARTITIONS {
+        for record in kafka.consume(&bench.topic, partition) {
+            let json = String::from_utf8(from_hex(record["value"].as_str().unwrap())).unwrap();
+            times[index_of[&json] as usize] += 1;
+        }
+    }
+    let twice: Vec<usize> = (0..times.len()).filter(|index| times[*index] > 1).collect();
+    assert!(twice.is_empty(), "{twice:?}");
+    let absent: Vec<u64> = (0..EVENTS).filter(|index| times[*index as usize] == 0).collect();
+    assert!(absent.iter().all(|index| outcome.uncertain.contains(index)), "{absent:?} {outcome:?}");
+    assert_eq!(outcome.confirmed + outcome.uncertain.len() as u64, EVENTS);
 }
 
 fn from_hex(text: &str) -> Vec<u8> {

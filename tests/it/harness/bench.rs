@@ -233,10 +233,15 @@ pub(crate) struct Producing {
 impl Producing {
     /// Waits until all are sent; their indices. Panics when the confirmation of one was lost.
     pub(crate) fn wait(self) -> Range<u64> {
-        let produced = self.thread.join().unwrap();
-        let confirmed = self.indices.end - self.indices.start;
-        assert_eq!(produced, Produced { confirmed, uncertain: Vec::new() });
-        self.indices
+        let indices = self.indices.clone();
+        let confirmed = indices.end - indices.start;
+        assert_eq!(self.outcome(), Produced { confirmed, uncertain: Vec::new() });
+        indices
+    }
+
+    /// Waits until all are sent; how it went.
+    pub(crate) fn outcome(self) -> Produced {
+        self.thread.join().unwrap()
     }
 
     /// Whether all are sent.
