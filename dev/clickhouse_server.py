@@ -74,7 +74,9 @@ def main():
 
     ready, deadline = False, time.monotonic() + READY_SECONDS
     while engine.is_alive():
-        if signal.sigtimedwait(stop, 0.5 if ready else 0.05) is not None:
+        came = signal.sigtimedwait(stop, 0.5 if ready else 0.05)
+        # After SIGSTOP and SIGCONT, CPython returns an empty siginfo instead of None.
+        if came is not None and came.si_signo in stop:
             finish(0)
         if not ready and listens_here(args.port) and answers_ping(args.port):
             ready = True

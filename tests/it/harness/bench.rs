@@ -1,0 +1,280 @@
+//! What one test works on: a topic, a group and a database of its own on given servers, and the events it produces.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime};
+
+use sample_events::Source;
+use sample_events::produce::{Options, Produced, produce};
+use sandarb_consumer::kafka::records::write::Codec;
+
+use super::{ClickHouse, Consumer, Kafka, project, same};
+
+/// How the table is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Table {
+    /// Whether it deduplicates by token, as the shipped SQL says.
+    pub(crate) window: bool,
+    /// Whether the shipped materialized views hang on it.
+    pub(crate) views: bool,
+}
+
+/// As the shipped `sql/events.sql` makes it.
+pub(crate) const SHIPPED: Table = Table { window: true, views: false };
+
+/// A test's own corner of the servers.
+#[derive(Debug)]
+pub(crate) struct Bench<'a> {
+    /// Where the events go first.
+    pub(crate) kafka: &'a Kafka,
+    /// Where they end.
+    pub(crate) clickhouse: &'a ClickHouse,
+    /// The topic, with 12 partitions.
+    pub(crate) topic: String,
+    /// The consumer group.
+    pub(crate) group: String,
+    /// The database; its table is `events`.
+    pub(crate) database: String,
+    /// The events.
+    pub(crate) source: Source,
+    next: Cell<u64>,
+}
+
+impl Bench<'static> {
+    /// On the shared servers, with the table as shipped.
+    pub(crate) fn shared(name: &str) -> Self {
+        Self::new(name, Kafka::shared(), ClickHouse::shared(), SHIPPED)
+    }
+}
+
+impl<'a> Bench<'a> {
+    /// Creates topic and table.
+    pub(crate) fn new(name: &str, kafka: &'a Kafka, clickhouse: &'a ClickHouse, table: Table) -> Self {
+        let bench = Self::bare(name, kafka, clickhouse);
+        kafka.create_topic(&bench.topic, PARTITIONS);
+        bench.create_table(table);
+        bench
+    }
+
+    /// Only the names, which nobody else uses: neither topic nor database exist.
+    pub(crate) fn bare(name: &str, kafka: &'a Kafka, clickhouse: &'a ClickHouse) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        Self {
+            kafka,
+            clickhouse,
+            topic: format!("{name}_{number}"),
+            group: format!("group-{name}-{number}"),
+            database: format!("it_{name}_{number}"),
+            source: Source { seed: u64::from(number), base_ms: now.as_millis() as i64, variety: true },
+            next: Cell::new(0),
+        }
+    }
+
+    /// The shipped SQL, applied to this test's database.
+    pub(crate) fn create_table(&self, table: Table) {
+        self.clickhouse.query(&format!("CREATE DATABASE IF NOT EXISTS {}", self.database));
+        self.apply("sql/events.sql");
+        if !table.window {
+            let setting = "non_replicated_deduplication_window = 0";
+            self.clickhouse.query(&format!("ALTER TABLE {}.events MODIFY SETTING {setting}", self.database));
+        }
+        if table.views {
+            self.apply("sql/views.sql");
+        }
+    }
+
+    /// The variables for the program: this test's names, `earliest`, batches closed after a second; then those given.
+    pub(crate) fn env(&self, more: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let (bootstrap, url) = (self.kafka.bootstrap(), self.clickhouse.url());
+        let base = [
+            ("KAFKA_BOOTSTRAP_SERVERS", bootstrap.as_str()),
+            ("KAFKA_TOPIC", &self.topic),
+            ("KAFKA_GROUP_ID", &self.group),
+            ("KAFKA_AUTO_OFFSET_RESET", "earliest"),
+            ("CLICKHOUSE_URL", &url),
+            ("CLICKHOUSE_DATABASE", &self.database),
+            ("CLICKHOUSE_USER", &self.clickhouse.user),
+            ("CLICKHOUSE_PASSWORD", &self.clickhouse.password),
+            ("BATCH_TIMEOUT_MS", "1000"),
+        ];
+        base.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    /// Starts the program with [`Bench::env`].
+    pub(crate) fn start(&self, more: &[(&str, &str)]) -> Consumer {
+        Consumer::start(&self.env(more))
+    }
+
+    /// Produces the next events as fast as they are taken; returns their indices once all are confirmed.
+    pub(crate) fn produce(&self, count: u64) -> Range<u64> {
+        self.produce_at(count, None).wait()
+    }
+
+    /// The same from a thread, at this many events a second.
+    pub(crate) fn produce_at(&self, count: u64, rate: Option<f64>) -> Producing {
+        let start = self.next.replace(self.next.get() + count);
+        let options = Options {
+            bootstrap: vec![self.kafka.bootstrap()],
+            topic: self.topic.clone(),
+            create_partitions: None,
+            source: self.source,
+            start,
+            count,
+            rate,
+            codec: Codec::Lz4,
+            batch: NonZeroUsize::new(400).unwrap(),
+        };
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(produce(&options)).unwrap_or_else(|error| panic!("sample-events: {error}"))
+        });
+        Producing { indices: start..start + count, thread }
+    }
+
+    /// Rows in the table.
+    pub(crate) fn rows(&self) -> u64 {
+        self.clickhouse.number(&format!("SELECT count() FROM {}.events", self.database))
+    }
+
+    /// Waits until the table holds at least this many rows.
+    pub(crate) fn wait_rows(&self, consumer: &Consumer, rows: u64, limit: Duration) {
+        consumer.wait(limit, &format!("{rows} rows in {}.events", self.database), || {
+            self.clickhouse.assert_runs();
+            let sql = format!("SELECT count() FROM {}.events", self.database);
+            let seen = self.clickhouse.try_query(&sql)?.trim().parse::<u64>().map_err(|error| error.to_string())?;
+            if seen >= rows { Ok(()) } else { Err(format!("{seen} rows")) }
+        });
+    }
+
+    /// Waits until the group has committed the end of every partition that has records.
+    pub(crate) fn wait_committed_to_the_end(&self, consumer: &Consumer, limit: Duration) {
+        let mut ends = self.kafka.end_offsets(&self.topic);
+        ends.retain(|_, end| *end > 0);
+        consumer.wait(limit, "the commits reach the ends", || {
+            let mut committed = self.kafka.committed(&self.group, &self.topic);
+            committed.retain(|_, offset| *offset > 0);
+            same(committed, ends.clone())
+        });
+    }
+
+    /// How often the event with each of these indices is in the table, told apart from rows that nobody produced.
+    pub(crate) fn tally(&self, indices: Range<u64>) -> Tally {
+        let mut left: HashMap<String, (u64, u64)> =
+            indices.map(|index| (self.source.event(index).event_id, (index, 0))).collect();
+        let mut foreign = Vec::new();
+        self.clickhouse.each_line(
+            &format!("SELECT event_id FROM {}.events FORMAT TSV", self.database),
+            |id| match left.get_mut(id) {
+                Some((_, times)) => *times += 1,
+                None => foreign.push(id.to_owned()),
+            },
+        );
+        let mut tally = Tally { foreign, ..Tally::default() };
+        for (index, times) in left.into_values() {
+            match times {
+                0 => tally.missing.push(index),
+                1 => tally.once += 1,
+                more => {
+                    tally.doubled.push(index);
+                    tally.surplus += more - 1;
+                }
+            }
+        }
+        tally
+    }
+
+    /// Every one of these events is in the table once, and nothing else is.
+    pub(crate) fn assert_exactly_once(&self, indices: Range<u64>) {
+        let tally = self.tally(indices.clone());
+        let wanted = Tally { once: indices.end - indices.start, ..Tally::default() };
+        assert_eq!(tally, wanted, "of the events {indices:?} in {}.events", self.database);
+    }
+
+    /// The inserts into the table that the server has logged, in order.
+    pub(crate) fn inserts(&self) -> Vec<Insert> {
+        self.clickhouse.query("SYSTEM FLUSH LOGS");
+        let sql = format!(
+            "SELECT written_rows, toUnixTimestamp64Milli(toDateTime64(query_start_time_microseconds, 3)), query_duration_ms \
+             FROM system.query_log WHERE type = 'QueryFinish' AND query_kind = 'Insert' AND has(tables, '{}.events') \
+             ORDER BY query_start_time_microseconds",
+            self.database
+        );
+        let number = |text: &String| text.parse::<u64>().unwrap();
+        let rows = self.clickhouse.rows(&sql);
+        rows.iter()
+            .map(|row| Insert { rows: number(&row[0]), start_ms: number(&row[1]), took_ms: number(&row[2]) })
+            .collect()
+    }
+
+    fn apply(&self, path: &str) {
+        let sql = std::fs::read_to_string(project(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let code: Vec<&str> = sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
+        for statement in code.join("\n").split(";\n").map(|statement| statement.trim().trim_end_matches(';')) {
+            if !statement.is_empty() && !statement.starts_with("CREATE DATABASE") {
+                self.clickhouse.query(&statement.replace("sandarb.", &format!("{}.", self.database)));
+            }
+        }
+    }
+}
+
+/// Events being produced by a thread.
+#[derive(Debug)]
+pub(crate) struct Producing {
+    indices: Range<u64>,
+    thread: JoinHandle<Produced>,
+}
+
+impl Producing {
+    /// Waits until all are sent; their indices. Panics when the confirmation of one was lost.
+    pub(crate) fn wait(self) -> Range<u64> {
+        let indices = self.indices.clone();
+        let confirmed = indices.end - indices.start;
+        assert_eq!(self.outcome(), Produced { confirmed, uncertain: Vec::new() });
+        indices
+    }
+
+    /// Waits until all are sent; how it went.
+    pub(crate) fn outcome(self) -> Produced {
+        self.thread.join().unwrap()
+    }
+
+    /// Whether all are sent.
+    pub(crate) fn is_over(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+/// What became of a range of events.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Events that are in the table once.
+    pub(crate) once: u64,
+    /// Indices of events that are not in it.
+    pub(crate) missing: Vec<u64>,
+    /// Indices of events that are in it more than once.
+    pub(crate) doubled: Vec<u64>,
+    /// Rows beyond the first of each event.
+    pub(crate) surplus: u64,
+    /// Ids that belong to none of the events.
+    pub(crate) foreign: Vec<String>,
+}
+
+/// One logged insert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Insert {
+    /// Rows written.
+    pub(crate) rows: u64,
+    /// When it came, in milliseconds since 1970-01-01 UTC.
+    pub(crate) start_ms: u64,
+    /// How long it took.
+    pub(crate) took_ms: u64,
+}
+
+/// Of every test's topic.
+pub(crate) const PARTITIONS: i32 = 12;

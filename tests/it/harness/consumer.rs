@@ -1,0 +1,130 @@
+//! The program under test, as a process.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::process::Process;
+use super::{free_port, http, scratch, wait_until};
+
+/// One running (or ended) program. Killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Consumer {
+    /// The port of /health.
+    pub(crate) port: u16,
+    process: Mutex<Process>,
+}
+
+impl Consumer {
+    /// Starts the program with these variables and no others. HEALTH_PORT is a free one unless it is among them.
+    pub(crate) fn start(env: &BTreeMap<String, String>) -> Self {
+        let mut env = env.clone();
+        let port = env.entry("HEALTH_PORT".to_owned()).or_insert_with(|| free_port().to_string()).parse().unwrap_or(0);
+        let mut command = Command::new("env");
+        command.arg("-i").args(env.iter().map(|(name, value)| format!("{name}={value}"))).arg(binary());
+        let process = Process::spawn("sandarb-consumer", &mut command, &scratch("consumer").join("consumer.log"));
+        Self { port, process: Mutex::new(process) }
+    }
+
+    /// Status code and body of /health; an error when it does not answer.
+    pub(crate) fn health(&self) -> Result<(u16, Value), String> {
+        let answer = http::request(self.port, "GET", "/health", &[], b"")?;
+        let status = answer.status;
+        let text = answer.text()?;
+        Ok((status, serde_json::from_str(&text).map_err(|error| format!("/health says {text:?}: {error}"))?))
+    }
+
+    /// Looks until the closure says `Ok`; fails at once, with the log, when the program has ended.
+    pub(crate) fn wait<T>(&self, limit: Duration, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+        wait_until(limit, what, || {
+            let seen = look();
+            if seen.is_err() {
+                self.process().assert_runs();
+            }
+            seen
+        })
+    }
+
+    /// Waits for /health to answer with this status code; returns its body.
+    pub(crate) fn wait_health(&self, status: u16, limit: Duration) -> Value {
+        self.wait(limit, &format!("/health answers {status}"), || match self.health()? {
+            (code, body) if code == status => Ok(body),
+            (code, body) => Err(format!("{code} {body}")),
+        })
+    }
+
+    /// Waits for 200.
+    pub(crate) fn wait_healthy(&self) -> Value {
+        self.wait_health(200, Duration::from_secs(30))
+    }
+
+    /// Waits for a log line whose text holds all of the words; returns it.
+    pub(crate) fn wait_log(&self, limit: Duration, words: &[&str]) -> Value {
+        self.wait(limit, &format!("a log line with {words:?}"), || {
+            self.find_log(words).ok_or_else(|| "no such line".to_owned())
+        })
+    }
+
+    /// The first log line whose text holds all of the words, in any case.
+    pub(crate) fn find_log(&self, words: &[&str]) -> Option<Value> {
+        let words: Vec<String> = words.iter().map(|word| word.to_lowercase()).collect();
+        self.log_lines().into_iter().find(|line| {
+            let text = line.to_string().to_lowercase();
+            words.iter().all(|word| text.contains(word))
+        })
+    }
+
+    /// What it has logged; a line that is not JSON as a string.
+    pub(crate) fn log_lines(&self) -> Vec<Value> {
+        let log = self.process().log();
+        log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| Value::from(line))).collect()
+    }
+
+    /// Sends a signal, named as kill(1) names it.
+    pub(crate) fn signal(&self, signal: &str) {
+        self.process().signal(signal);
+    }
+
+    /// Waits for the end; the exit code, `None` when a signal ended it.
+    pub(crate) fn wait_exit(&self, limit: Duration) -> Option<i32> {
+        self.process().wait_exit(limit).code()
+    }
+
+    /// SIGTERM, then the exit code 0 within the default time limit of a clean stop and a little more.
+    pub(crate) fn stop(&self) {
+        self.signal("TERM");
+        let code = self.wait_exit(Duration::from_secs(30));
+        assert_eq!(code, Some(0), "{}", self.process().log_tail(30));
+    }
+
+    /// kill -9.
+    pub(crate) fn kill9(&self) {
+        self.process().kill9();
+    }
+
+    /// Resident memory in KiB.
+    pub(crate) fn rss_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process().pid());
+        let status = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a VmRSS line");
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    fn process(&self) -> MutexGuard<'_, Process> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The binary that ships, when SANDARB_CONSUMER_BIN names it; else the one cargo has just built.
+pub(crate) fn binary() -> PathBuf {
+    shipped().unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_sandarb-consumer")))
+}
+
+/// The binary that ships; memory is only measured on it.
+pub(crate) fn shipped() -> Option<PathBuf> {
+    std::env::var_os("SANDARB_CONSUMER_BIN").filter(|path| !path.is_empty()).map(PathBuf::from)
+}

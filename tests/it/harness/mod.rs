@@ -1,0 +1,86 @@
+//! Real Kafka, real ClickHouse and the real program, started and watched by the tests.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub(crate) mod bench;
+pub(crate) mod clickhouse;
+pub(crate) mod consumer;
+pub(crate) mod http;
+pub(crate) mod kafka;
+pub(crate) mod process;
+
+pub(crate) use bench::{Bench, Table};
+pub(crate) use clickhouse::ClickHouse;
+pub(crate) use consumer::Consumer;
+pub(crate) use kafka::Kafka;
+
+/// Between two looks at a state that is waited for.
+pub(crate) const POLL: Duration = Duration::from_millis(50);
+
+/// Looks until the closure says `Ok`. Panics after the limit with what was waited for and the state seen last.
+pub(crate) fn wait_until<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        match look() {
+            Ok(seen) => return seen,
+            Err(state) => assert!(Instant::now() < deadline, "not within {limit:?}: {what}; last seen: {state}"),
+        }
+        thread::sleep(POLL);
+    }
+}
+
+/// `Ok` when the two are equal, else what is seen: for [`wait_until`].
+pub(crate) fn same<T: PartialEq + std::fmt::Debug>(seen: T, wanted: T) -> Result<T, String> {
+    if seen == wanted { Ok(seen) } else { Err(format!("{seen:?} instead of {wanted:?}")) }
+}
+
+/// A port that nobody listens on now.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// A file of the project.
+pub(crate) fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Where dev/setup has put Kafka and the Python environment.
+pub(crate) fn cache() -> PathBuf {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = set("SANDARB_CACHE").unwrap_or_else(|| {
+        let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+        base.expect("none of SANDARB_CACHE, XDG_CACHE_HOME, HOME is set").join("sandarb-consumer")
+    });
+    let python = cache.join("venv/bin/python");
+    assert!(python.exists(), "{} is missing: run dev/setup", python.display());
+    cache
+}
+
+/// A new directory for data and logs under target/tmp. Those of test processes that have ended are removed first.
+pub(crate) fn scratch(name: &str) -> PathBuf {
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let root = ROOT.get_or_init(|| {
+        let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        std::fs::create_dir_all(tmp).unwrap();
+        for entry in std::fs::read_dir(tmp).unwrap().flatten() {
+            let file = entry.file_name();
+            let pid = file.to_str().and_then(|name| name.strip_prefix("it-")).and_then(|pid| pid.parse::<u32>().ok());
+            if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+                && let Err(error) = std::fs::remove_dir_all(entry.path())
+            {
+                eprintln!("{} stays: {error}", entry.path().display());
+            }
+        }
+        tmp.join(format!("it-{}", std::process::id()))
+    });
+    let dir = root.join(format!("{name}-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+    std::fs::create_dir_all(&dir).unwrap();
+    dir
+}

@@ -1,0 +1,24 @@
+//! Integration tests: the real program between a real Kafka and a real ClickHouse, which the tests start themselves
+//! (dev/setup brings what they need). `cargo test --test it`; two at a time is fine: each has a topic, a group and a
+//! database of its own.
+//!
+//! SANDARB_CONSUMER_BIN names the binary to test, by default the one that cargo has just built.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_types,
+    reason = "a test that meets the unexpected is to fail on the spot; and it waits for real processes in real time"
+)]
+
+mod batching;
+mod checks;
+mod faults;
+mod first_row;
+mod harness;
+mod outage;
+mod records;
+mod shutdown;
+mod start;
+mod tables;
