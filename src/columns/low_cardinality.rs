@@ -67,11 +67,11 @@ impl LowCardinality {
         }
     }
 
-    pub(super) fn pop(&mut self) {
+    pub(super) fn truncate(&mut self, rows: usize) {
         match &mut self.store {
-            // The key stays: an unused key costs its bytes and nothing else.
-            Store::Dictionary(dictionary) => drop(dictionary.indexes.pop()),
-            Store::Plain(strings) => strings.pop(),
+            // Keys stay: an unused key costs its bytes and nothing else.
+            Store::Dictionary(dictionary) => dictionary.indexes.truncate(rows),
+            Store::Plain(strings) => strings.truncate(rows),
         }
     }
 
