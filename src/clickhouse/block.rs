@@ -33,7 +33,8 @@ impl Block {
         if sent.is_empty() {
             // A block without columns inserts nothing one could name in the statement: let one column ask for its
             // DEFAULT row by row.
-            sent.extend(schema.columns.iter().zip(cells).next());
+            let mut asking = schema.columns.iter().zip(cells).filter(|(_, cells)| cells.can_ask_for_default());
+            sent.extend(asking.next().or_else(|| schema.columns.iter().zip(cells).next()));
         }
         let mut column_list = String::new();
         let mut head = Vec::new();

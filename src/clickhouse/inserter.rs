@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::block::{Block, quoted};
 use super::client::Client;
 use super::error::{Failure, Outcome};
-use super::schema::{DescribeError, Schema, TOKEN, describe};
+use super::schema::{Dedup, DescribeError, Schema, TOKEN, describe};
 use crate::backoff::Backoff;
 use crate::config::{ClickHouseConfig, TlsFiles};
 use crate::fence::Fence;
@@ -205,7 +205,7 @@ impl Inserter {
     /// tokens; after a definite refusal any address will do.
     fn choose_address(&mut self, tries: &mut Tries, failure: &Failure, insert: &Insert) {
         tries.unknown |= !failure.nothing_stored;
-        let shared = insert.block.schema.dedup == super::schema::Dedup::Replicated;
+        let shared = insert.block.schema.dedup == Dedup::Replicated;
         if tries.unknown && !shared {
             if !tries.pinned {
                 self.client.pin();

@@ -284,7 +284,7 @@ fn fillable(described: Vec<Described>) -> Result<(Vec<SchemaColumn>, Vec<LeftOut
                     (false, true) => Missing::Default,
                     (false, false) => Missing::Zero,
                 };
-                let wire_type = wire_type(&type_name, &data_type).to_owned();
+                let wire_type = wire_type(&type_name, &data_type);
                 columns.push(SchemaColumn { name, type_name, wire_type, data_type, missing });
             }
             Err(cause) if has_default => left_out.push(LeftOut { name, why: Why::Unsupported(cause) }),
@@ -294,11 +294,12 @@ fn fillable(described: Vec<Described>) -> Result<(Vec<SchemaColumn>, Vec<LeftOut
     if unfillable.is_empty() { Ok((columns, left_out)) } else { Err(DescribeError::Unfillable(unfillable)) }
 }
 
-fn wire_type<'a>(type_name: &'a str, data_type: &DataType) -> &'a str {
+fn wire_type(type_name: &str, data_type: &DataType) -> String {
     let inner = type_name.strip_prefix("LowCardinality(").and_then(|rest| rest.strip_suffix(')'));
     match data_type.bare() {
-        DataType::LowCardinality => type_name,
-        _ => inner.unwrap_or(type_name),
+        DataType::LowCardinality => type_name.to_owned(),
+        DataType::Array(_) | DataType::Map(_) => data_type.to_string(),
+        _ => inner.unwrap_or(type_name).to_owned(),
     }
 }
 

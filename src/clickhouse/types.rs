@@ -4,6 +4,7 @@
 //! escapes; Enum members are `'name' = number`. White space counts nowhere outside strings (DESCRIBE breaks lines).
 //! Source: <https://clickhouse.com/docs/sql-reference/data-types>.
 
+use std::fmt;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -23,8 +24,15 @@ pub enum DataType {
     Nullable(Box<Self>),
     /// `Bool`.
     Bool,
-    /// `Int8` … `UInt64`.
+    /// `Int8` … `UInt256`.
     Integer(Integer),
+    /// `Decimal(P, S)`, in any of its spellings.
+    Decimal {
+        /// Decimal digits in all, 1 to 76.
+        precision: usize,
+        /// Digits behind the point, at most `precision`.
+        scale: usize,
+    },
     /// `Float32`.
     Float32,
     /// `Float64`.
@@ -47,14 +55,20 @@ pub enum DataType {
     Ipv4,
     /// `IPv6`.
     Ipv6,
+    /// `Array(T)`. LowCardinality inside parses as the plain type: the server takes that.
+    Array(Box<Self>),
+    /// `Map(String, T)`, likewise.
+    Map(Box<Self>),
+    /// `JSON`, whatever its parameters.
+    Json,
 }
 
-/// The integer types of up to eight bytes.
+/// The integer types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Integer {
     /// Two's complement instead of unsigned.
     pub signed: bool,
-    /// 1, 2, 4 or 8.
+    /// Bytes: 1, 2, 4, 8, 16 or 32.
     pub width: usize,
 }
 
@@ -126,6 +140,63 @@ impl DataType {
     }
 }
 
+impl DataType {
+    /// As the item of an Array or a Map: without the dictionaries, which the server does not ask for.
+    fn item(self) -> Result<Self, TypeError> {
+        Ok(match self {
+            Self::LowCardinality => Self::String,
+            Self::Nullable(inner) => Self::Nullable(Box::new(inner.item()?)),
+            // Its version prefix would have to come before the offsets.
+            Self::Json => return Err(TypeError::Unsupported("JSON inside an Array or a Map".to_owned())),
+            other => other,
+        })
+    }
+}
+
+/// The type's name as a block declares it. Time zones, which mean nothing to the bytes, are not kept.
+impl fmt::Display for DataType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::String => f.write_str("String"),
+            Self::FixedString(width) => write!(f, "FixedString({width})"),
+            Self::LowCardinality => f.write_str("LowCardinality(String)"),
+            Self::Nullable(inner) => match **inner {
+                Self::LowCardinality => f.write_str("LowCardinality(Nullable(String))"),
+                _ => write!(f, "Nullable({inner})"),
+            },
+            Self::Bool => f.write_str("Bool"),
+            Self::Integer(Integer { signed, width }) => {
+                write!(f, "{}Int{}", if *signed { "" } else { "U" }, width * 8)
+            }
+            Self::Decimal { precision, scale } => write!(f, "Decimal({precision}, {scale})"),
+            Self::Float32 => f.write_str("Float32"),
+            Self::Float64 => f.write_str("Float64"),
+            Self::Uuid => f.write_str("UUID"),
+            Self::Date => f.write_str("Date"),
+            Self::Date32 => f.write_str("Date32"),
+            Self::DateTime => f.write_str("DateTime"),
+            Self::DateTime64(precision) => write!(f, "DateTime64({precision})"),
+            Self::Enum8(members) => write!(f, "Enum8({members})"),
+            Self::Enum16(members) => write!(f, "Enum16({members})"),
+            Self::Ipv4 => f.write_str("IPv4"),
+            Self::Ipv6 => f.write_str("IPv6"),
+            Self::Array(item) => write!(f, "Array({item})"),
+            Self::Map(value) => write!(f, "Map(String, {value})"),
+            Self::Json => f.write_str("JSON"),
+        }
+    }
+}
+
+impl fmt::Display for EnumMembers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (name, value)) in self.by_name.iter().enumerate() {
+            let comma = if at == 0 { "" } else { ", " };
+            write!(f, "{comma}'{}' = {value}", name.replace('\\', "\\\\").replace('\'', "\\'"))?;
+        }
+        Ok(())
+    }
+}
+
 /// How deep types may nest; the server's own limit lies far above any real table.
 const MAX_DEPTH: usize = 16;
 
@@ -153,6 +224,30 @@ impl Parser<'_> {
             "UInt16" => integer(false, 2),
             "UInt32" => integer(false, 4),
             "UInt64" => integer(false, 8),
+            "Int128" => integer(true, 16),
+            "Int256" => integer(true, 32),
+            "UInt128" => integer(false, 16),
+            "UInt256" => integer(false, 32),
+            "Decimal" => self.decimal(None)?,
+            "Decimal32" => self.decimal(Some(9))?,
+            "Decimal64" => self.decimal(Some(18))?,
+            "Decimal128" => self.decimal(Some(38))?,
+            "Decimal256" => self.decimal(Some(76))?,
+            "Array" => DataType::Array(Box::new(self.argument(depth)?.item()?)),
+            "Map" => {
+                self.token('(', "(")?;
+                if !matches!(self.data_type(depth + 1)?, DataType::String | DataType::LowCardinality) {
+                    return Err(TypeError::Unsupported("Map with keys that are no String".to_owned()));
+                }
+                self.token(',', ",")?;
+                let values = self.data_type(depth + 1)?.item()?;
+                self.token(')', ")")?;
+                DataType::Map(Box::new(values))
+            }
+            "JSON" => {
+                self.skip_arguments()?;
+                DataType::Json
+            }
             "Float32" => DataType::Float32,
             "Float64" => DataType::Float64,
             "UUID" => DataType::Uuid,
@@ -188,6 +283,9 @@ impl Parser<'_> {
             "Enum16" => DataType::Enum16(self.members(i16::MIN, i16::MAX)?),
             "Nullable" => match self.argument(depth)? {
                 DataType::Nullable(_) => return Err(self.expected("a type that is not Nullable already")),
+                DataType::Array(_) | DataType::Map(_) | DataType::Json => {
+                    return Err(TypeError::Unsupported("Nullable around an Array, a Map or JSON".to_owned()));
+                }
                 inner => DataType::Nullable(Box::new(inner)),
             },
             "LowCardinality" => match self.argument(depth)? {
@@ -210,6 +308,48 @@ impl Parser<'_> {
         let inner = self.data_type(depth + 1)?;
         self.token(')', ")")?;
         Ok(inner)
+    }
+
+    fn decimal(&mut self, precision: Option<usize>) -> Result<DataType, TypeError> {
+        self.token('(', "(")?;
+        let at = self.at;
+        let mut number =
+            || usize::try_from(self.number()?).map_err(|_| TypeError::Malformed { at, expected: "digits" });
+        let (precision, scale) = match precision {
+            Some(precision) => (precision, number()?),
+            None => {
+                let precision = number()?;
+                (precision, if self.try_token(',') { usize::try_from(self.number()?).unwrap_or(usize::MAX) } else { 0 })
+            }
+        };
+        self.token(')', ")")?;
+        if !(1..=76).contains(&precision) || scale > precision {
+            return Err(TypeError::Malformed { at, expected: "1 to 76 digits, no more of them behind the point" });
+        }
+        Ok(DataType::Decimal { precision, scale })
+    }
+
+    /// Passes over arguments in parentheses, if there are any.
+    fn skip_arguments(&mut self) -> Result<(), TypeError> {
+        let mut level = 0_usize;
+        loop {
+            match self.peek() {
+                Some('(') => level += 1,
+                Some(')') if level > 0 => level -= 1,
+                Some('\'') if level > 0 => {
+                    self.string()?;
+                    continue;
+                }
+                Some(_) if level > 0 => {}
+                None if level > 0 => return Err(self.expected(")")),
+                _ => return Ok(()),
+            }
+            let length = self.peek().map_or(0, char::len_utf8);
+            self.at += length;
+            if level == 0 {
+                return Ok(());
+            }
+        }
     }
 
     fn members(&mut self, least: i16, most: i16) -> Result<Arc<EnumMembers>, TypeError> {

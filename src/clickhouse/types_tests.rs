@@ -18,6 +18,18 @@ fn reads_what_system_columns_says() {
         ("DateTime('Europe/Berlin')", DataType::DateTime),
         ("DateTime64(3, 'UTC')", DataType::DateTime64(3)),
         ("DateTime64(9)", DataType::DateTime64(9)),
+        ("UInt256", int(false, 32)),
+        ("Decimal(18, 3)", DataType::Decimal { precision: 18, scale: 3 }),
+        ("Decimal(5)", DataType::Decimal { precision: 5, scale: 0 }),
+        ("Decimal64(3)", DataType::Decimal { precision: 18, scale: 3 }),
+        ("Array(Array(UInt8))", DataType::Array(Box::new(DataType::Array(Box::new(int(false, 1)))))),
+        (
+            "Array(LowCardinality(Nullable(String)))",
+            DataType::Array(Box::new(DataType::Nullable(Box::new(DataType::String)))),
+        ),
+        ("Map(LowCardinality(String), Float64)", DataType::Map(Box::new(DataType::Float64))),
+        ("JSON", DataType::Json),
+        ("JSON(max_dynamic_paths = 8, a.b UInt32, SKIP REGEXP 'y)')", DataType::Json),
         ("Nullable(\n    DateTime64( 6 ,\t'UTC' )\n)", DataType::Nullable(Box::new(DataType::DateTime64(6)))),
     ] {
         assert_eq!(DataType::parse(name), Ok(expected), "{name}");
@@ -39,7 +51,15 @@ fn reads_enum_members_with_escapes() {
 
 #[test]
 fn says_what_it_cannot_read() {
-    for name in ["Tuple(a UInt8, b String)", "AggregateFunction(sum, UInt64)", "Point", "Variant(String, UInt8)"] {
+    for name in [
+        "Tuple(a UInt8, b String)",
+        "Map(UInt8, String)",
+        "Array(JSON)",
+        "Nullable(Array(UInt8))",
+        "AggregateFunction(sum, UInt64)",
+        "Point",
+        "Variant(String, UInt8)",
+    ] {
         assert!(matches!(DataType::parse(name), Err(TypeError::Unsupported(_))), "{name}");
     }
     for name in
@@ -49,6 +69,31 @@ fn says_what_it_cannot_read() {
     }
     let deep = format!("{}String{}", "LowCardinality(".repeat(5000), ")".repeat(5000));
     assert!(DataType::parse(&deep).is_err());
+}
+
+#[test]
+fn names_are_read_as_they_are_written() {
+    for name in [
+        "String",
+        "LowCardinality(String)",
+        "LowCardinality(Nullable(String))",
+        "Nullable(FixedString(3))",
+        "Int128",
+        "UInt8",
+        "Decimal(76, 76)",
+        "Bool",
+        "Float32",
+        "UUID",
+        "Date32",
+        "DateTime",
+        "Nullable(DateTime64(9))",
+        "IPv4",
+        "IPv6",
+        "Array(Map(String, Nullable(Enum8('it\\'s' = -3, 'x' = 2))))",
+        "JSON",
+    ] {
+        assert_eq!(DataType::parse(name).unwrap().to_string(), name);
+    }
 }
 
 proptest! {

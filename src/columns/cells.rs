@@ -35,6 +35,12 @@ impl Cells {
         Self { column: Column::new(data_type), missing, nulls: Vec::new(), lacking: 0 }
     }
 
+    /// The items of an Array, the values of a Map.
+    pub(super) fn item(data_type: &DataType) -> Self {
+        let missing = if data_type.is_nullable() { Missing::Null { has_default: false } } else { Missing::Zero };
+        Self::new(data_type, missing)
+    }
+
     /// Appends a row by way of `fill`, which either appends exactly one value and says so, or appends none: then there
     /// is no row yet, and the answer is false.
     pub fn push<E>(&mut self, fill: impl FnOnce(&mut Column) -> Result<bool, E>) -> Result<bool, E> {
@@ -52,13 +58,12 @@ impl Cells {
         self.lacking += 1;
     }
 
-    /// Drops whatever lies beyond the first `rows`, which is one row at the most.
+    /// Drops whatever lies beyond the first `rows`.
     pub fn truncate(&mut self, rows: usize) {
-        if self.nulls.len() > rows {
-            self.column.pop();
-            if self.nulls.pop() == Some(1) {
-                self.lacking -= 1;
-            }
+        if let Some(dropped) = self.nulls.get(rows..).filter(|dropped| !dropped.is_empty()) {
+            self.lacking -= dropped.iter().filter(|null| **null == 1).count();
+            self.nulls.truncate(rows);
+            self.column.truncate(rows);
         }
     }
 
@@ -78,6 +83,11 @@ impl Cells {
     }
 
     /// The values.
+    pub fn column(&self) -> &Column {
+        &self.column
+    }
+
+    /// The values, to change them.
     pub fn column_mut(&mut self) -> &mut Column {
         &mut self.column
     }
@@ -96,6 +106,11 @@ impl Cells {
             Missing::Zero | Missing::Null { has_default: false } => true,
             Missing::Default | Missing::Null { has_default: true } => filled,
         }
+    }
+
+    /// Whether rows can ask for the column's DEFAULT one by one.
+    pub fn can_ask_for_default(&self) -> bool {
+        self.missing == Missing::Default && self.column.takes_nulls()
     }
 
     /// The type declared in the block for a table column of type `declared` (for LowCardinality of something other than
@@ -122,7 +137,7 @@ impl Cells {
     fn sends_nulls(&self) -> bool {
         match self.missing {
             Missing::Null { .. } => true,
-            Missing::Default => self.lacking > 0,
+            Missing::Default => self.lacking > 0 && self.column.takes_nulls(),
             Missing::Zero => false,
         }
     }

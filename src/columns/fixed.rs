@@ -36,8 +36,8 @@ impl<const W: usize> Fixed<W> {
         self.data.len()
     }
 
-    pub(super) fn pop(&mut self) {
-        self.data.truncate(self.data.len().saturating_sub(W));
+    pub(super) fn truncate(&mut self, rows: usize) {
+        self.data.truncate(rows * W);
     }
 
     pub(super) fn clear(&mut self) {
@@ -99,8 +99,8 @@ impl Integers {
         self.data.len()
     }
 
-    pub(super) fn pop(&mut self) {
-        self.data.truncate(self.data.len().saturating_sub(self.width));
+    pub(super) fn truncate(&mut self, rows: usize) {
+        self.data.truncate(rows * self.width);
     }
 
     pub(super) fn clear(&mut self) {
@@ -157,8 +157,8 @@ impl FixedStrings {
         self.data.len()
     }
 
-    pub(super) fn pop(&mut self) {
-        self.data.truncate(self.data.len().saturating_sub(self.width));
+    pub(super) fn truncate(&mut self, rows: usize) {
+        self.data.truncate(rows * self.width);
     }
 
     pub(super) fn clear(&mut self) {

@@ -48,7 +48,7 @@ impl LowCardinality {
 
     pub(super) fn push_missing(&mut self) {
         match &mut self.store {
-            Store::Dictionary(dictionary) => dictionary.indexes.push(NULL),
+            Store::Dictionary(dictionary) => dictionary.push_null(),
             Store::Plain(strings) => strings.push_missing(),
         }
     }
@@ -67,11 +67,10 @@ impl LowCardinality {
         }
     }
 
-    pub(super) fn pop(&mut self) {
+    pub(super) fn truncate(&mut self, rows: usize) {
         match &mut self.store {
-            // The key stays: an unused key costs its bytes and nothing else.
-            Store::Dictionary(dictionary) => drop(dictionary.indexes.pop()),
-            Store::Plain(strings) => strings.pop(),
+            Store::Dictionary(dictionary) => dictionary.truncate(rows),
+            Store::Plain(strings) => strings.truncate(rows),
         }
     }
 
@@ -112,6 +111,8 @@ struct Dictionary {
     indexes: Vec<u16>,
     /// Index of the value pushed last: events in a row are often alike.
     recent: u16,
+    /// The value pushed last brought its key with it.
+    fresh: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -130,6 +131,7 @@ impl Dictionary {
             table: vec![FREE; FIRST_TABLE],
             indexes: Vec::new(),
             recent: NULL,
+            fresh: false,
         };
         empty.clear();
         empty
@@ -146,16 +148,42 @@ impl Dictionary {
         self.intern(b"");
     }
 
+    /// Keeps the first `rows`. The key of an undone value goes with it, so that bad events cannot pile up keys.
+    fn truncate(&mut self, rows: usize) {
+        let undone = if rows + 1 == self.indexes.len() { self.indexes.last().copied() } else { None };
+        self.indexes.truncate(rows);
+        let fresh = std::mem::replace(&mut self.fresh, false);
+        let Some(index) = undone.filter(|index| fresh && usize::from(*index) + 1 == self.spans.len()) else { return };
+        let hash = hash(self.key(index));
+        let held = self.places(hash).find(|at| self.table.get(*at).is_some_and(|place| place.index == index));
+        // It was the last to come in, so none was placed behind it, except by a growth right then: such a key would not
+        // be found any more and be written twice.
+        if let Some(place) = held.and_then(|at| self.table.get_mut(at)) {
+            *place = FREE;
+        }
+        self.spans.pop();
+        self.keys.truncate(self.spans.last().map_or(0, |(_, end)| *end));
+        self.recent = NULL;
+    }
+
     /// False when the dictionary is full and the text is not in it.
     fn push(&mut self, text: &[u8]) -> bool {
+        self.fresh = false;
         if self.recent != NULL && self.key(self.recent) == text {
             self.indexes.push(self.recent);
             return true;
         }
+        let keys = self.spans.len();
         let Some(index) = self.intern(text) else { return false };
+        self.fresh = self.spans.len() > keys;
         self.recent = index;
         self.indexes.push(index);
         true
+    }
+
+    fn push_null(&mut self) {
+        self.fresh = false;
+        self.indexes.push(NULL);
     }
 
     fn intern(&mut self, text: &[u8]) -> Option<u16> {

@@ -1,21 +1,26 @@
 //! Columns of one open batch, each in the wire form of ClickHouse's Native format, so that encoding is one copy.
 //!
 //! Layout per type: <https://clickhouse.com/docs/interfaces/formats/Native> and the server's `SerializationX.cpp`; all
-//! integers little-endian. A column only ever loses its last row ([`Column::pop`]): that is how an event that turns out
-//! bad half-way is undone, and how the last of two equal JSON keys wins.
+//! integers little-endian. Rows can be taken back ([`Column::truncate`]): that is how an event that turns out bad half-way
+//! is undone, and how the last of two equal JSON keys wins.
 
 mod cells;
+mod decimal;
 mod fixed;
 mod low_cardinality;
+mod nested;
 mod string;
 
 use std::sync::Arc;
 
 pub use cells::{Cells, Missing};
+pub use decimal::{DecimalFault, Decimals};
 pub use fixed::{Fixed, FixedStrings, Integers, OutOfRange, TooLong};
 pub use low_cardinality::LowCardinality;
+pub use nested::{Arrays, Jsons, Maps};
 pub use string::Strings;
 
+use self::decimal::Limit;
 use crate::clickhouse::types::{DataType, EnumMembers};
 
 /// Takes encoded bytes, piece by piece.
@@ -71,6 +76,14 @@ pub enum Column {
     Ipv4(Fixed<4>),
     /// `IPv6`: 16 bytes in network order.
     Ipv6(Fixed<16>),
+    /// `Decimal(P, S)` and integers of more than eight bytes.
+    Decimal(Decimals),
+    /// `Array(T)`.
+    Array(Arrays),
+    /// `Map(String, T)`.
+    Map(Maps),
+    /// `JSON`.
+    Json(Jsons),
 }
 
 /// The same call on whatever a variant holds.
@@ -81,6 +94,10 @@ macro_rules! each {
             Column::LowCardinality($inner) => $call,
             Column::FixedString($inner) => $call,
             Column::Integer($inner) => $call,
+            Column::Decimal($inner) => $call,
+            Column::Array($inner) => $call,
+            Column::Map($inner) => $call,
+            Column::Json($inner) => $call,
             Column::Bool($inner) | Column::Enum8 { values: $inner, .. } => $call,
             Column::Date($inner) | Column::Enum16 { values: $inner, .. } => $call,
             Column::Float32($inner) | Column::Date32($inner) | Column::DateTime($inner) | Column::Ipv4($inner) => $call,
@@ -99,7 +116,23 @@ impl Column {
             DataType::LowCardinality => Self::LowCardinality(LowCardinality::default()),
             DataType::FixedString(width) => Self::FixedString(FixedStrings::new(*width)),
             DataType::Bool => Self::Bool(Fixed::default()),
-            DataType::Integer(kind) => Self::Integer(Integers::new(*kind)),
+            DataType::Integer(kind) if kind.width <= 8 => Self::Integer(Integers::new(*kind)),
+            DataType::Integer(kind) => {
+                let limit = if kind.signed { Limit::Signed } else { Limit::Unsigned };
+                Self::Decimal(Decimals::new(kind.width, 0, limit))
+            }
+            DataType::Decimal { precision, scale } => {
+                let width = match precision {
+                    ..=9 => 4,
+                    ..=18 => 8,
+                    ..=38 => 16,
+                    _ => 32,
+                };
+                Self::Decimal(Decimals::new(width, *scale, Limit::Digits(*precision)))
+            }
+            DataType::Array(inner) => Self::Array(Arrays::new(Cells::item(inner))),
+            DataType::Map(inner) => Self::Map(Maps::new(Cells::item(inner))),
+            DataType::Json => Self::Json(Jsons::default()),
             DataType::Float32 => Self::Float32(Fixed::default()),
             DataType::Float64 => Self::Float64(Fixed::default()),
             DataType::Uuid => Self::Uuid(Fixed::default()),
@@ -143,9 +176,24 @@ impl Column {
         }
     }
 
-    /// Takes the last row back. At most once after each append.
-    pub fn pop(&mut self) {
-        each!(self, inner => inner.pop());
+    /// Keeps the first `rows` only.
+    pub fn truncate(&mut self, rows: usize) {
+        each!(self, inner => inner.truncate(rows));
+    }
+
+    /// Holds texts, and takes the JSON text of whatever is none.
+    pub fn is_text(&self) -> bool {
+        matches!(self, Self::String(_) | Self::LowCardinality(_) | Self::FixedString(_))
+    }
+
+    /// Values must come as the JSON text that the event has: their digits or their parts are read from it.
+    pub fn reads_json_text(&self) -> bool {
+        matches!(self, Self::Decimal(_) | Self::Array(_) | Self::Map(_) | Self::Json(_))
+    }
+
+    /// The type can be wrapped in Nullable.
+    pub fn takes_nulls(&self) -> bool {
+        !matches!(self, Self::Array(_) | Self::Map(_) | Self::Json(_))
     }
 
     /// Removes all rows, keeps the room.

@@ -7,14 +7,14 @@ use super::{Sink, put_varint};
 pub struct Strings {
     data: Vec<u8>,
     rows: usize,
-    /// Where the last row starts.
-    last: usize,
+    /// Where the last row starts, unless it became the last by losing others.
+    last: Option<usize>,
 }
 
 impl Strings {
     /// Appends a string; any bytes are allowed.
     pub fn push(&mut self, text: &[u8]) {
-        self.last = self.data.len();
+        self.last = Some(self.data.len());
         self.rows += 1;
         put_varint(text.len(), &mut self.data);
         self.data.extend_from_slice(text);
@@ -32,15 +32,40 @@ impl Strings {
         self.data.len()
     }
 
-    pub(super) fn pop(&mut self) {
-        self.data.truncate(self.last);
-        self.rows = self.rows.saturating_sub(1);
+    pub(super) fn truncate(&mut self, rows: usize) {
+        if rows >= self.rows {
+            return;
+        }
+        let end = match self.last.take() {
+            Some(last) if rows + 1 == self.rows => last,
+            // Several rows at once: only where an event goes wrong in or behind an Array.
+            _ => self.start_of(rows),
+        };
+        self.data.truncate(end);
+        self.rows = rows;
+    }
+
+    fn start_of(&self, row: usize) -> usize {
+        let mut at = 0;
+        for _ in 0..row {
+            let (mut length, mut shift) = (0, 0);
+            for byte in self.data.get(at..).unwrap_or(&[]) {
+                at += 1;
+                length |= usize::from(byte & 0x7F) << shift;
+                shift += 7;
+                if byte & 0x80 == 0 {
+                    break;
+                }
+            }
+            at += length;
+        }
+        at
     }
 
     pub(super) fn clear(&mut self) {
         self.data.clear();
         self.rows = 0;
-        self.last = 0;
+        self.last = None;
     }
 
     pub(super) fn encode(&self, sink: Sink<'_>) {

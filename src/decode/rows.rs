@@ -105,13 +105,15 @@ impl Rows {
         };
         let is_time = |data_type: &DataType| matches!(data_type, DataType::DateTime | DataType::DateTime64(_));
         let ingested_at = named("ingested_at", is_time);
+        let cells: Vec<Cells> =
+            schema.columns.iter().map(|column| Cells::new(&column.data_type, column.missing)).collect();
         Self {
             origin,
-            cells: schema.columns.iter().map(|column| Cells::new(&column.data_type, column.missing)).collect(),
+            as_text: cells.iter().map(|cells| cells.column().reads_json_text()).collect(),
+            cells,
             rows: 0,
             held: 0,
             keys: Keys::new(schema, ingested_at),
-            as_text: vec![false; schema.columns.len()],
             faults: Vec::new(),
             unknown: UnknownKeys::default(),
             event_id: named("event_id", |data_type| matches!(data_type, DataType::Uuid)),

@@ -142,6 +142,44 @@ fn the_other_types() {
 }
 
 #[test]
+fn what_is_read_from_its_text() {
+    assert_eq!(one("Decimal(9, 2)", "1.10"), Ok(110_i32.to_le_bytes().to_vec()));
+    assert_eq!(one("Decimal(9, 2)", "\"-1.1\""), Ok((-110_i32).to_le_bytes().to_vec()));
+    assert_eq!(one("Decimal(9, 2)", "1.111"), Err(Class::InvalidValue));
+    assert_eq!(one("Decimal(9, 2)", "1e9"), Err(Class::OutOfRange));
+    assert_eq!(one("Decimal(9, 2)", "true"), Err(Class::InvalidValue));
+    assert_eq!(one("UInt128", "340282366920938463463374607431768211455"), Ok(vec![255; 16]));
+    assert_eq!(one("Int256", "1.0").unwrap()[..2], [1, 0]);
+    let ends = |ends: &[u64]| ends.iter().flat_map(|end| end.to_le_bytes()).collect::<Vec<u8>>();
+    let array = |json| one("Array(String)", json).map(|bytes| bytes[8..].to_vec());
+    assert_eq!(
+        array(r#"["a", 1.10, {"x": [-0]}, null, true]"#),
+        Ok(b"\x01a\x041.10\x0b{\"x\": [-0]}\x00\x04true".to_vec())
+    );
+    assert_eq!(array(r#""[\"a\"]""#), Ok(b"\x01a".to_vec()));
+    assert_eq!(array("null"), Ok(Vec::new()));
+    assert_eq!(array("{}"), Err(Class::InvalidValue));
+    assert_eq!(
+        one("Array(Array(UInt8))", "[[1, \"2\"], [], [3.0]]"),
+        Ok([ends(&[3, 2, 2, 3]), vec![1, 2, 3]].concat())
+    );
+    assert_eq!(one("Array(UInt8)", "[1, 256]"), Err(Class::OutOfRange));
+    assert_eq!(one("Array(UInt8)", "[1, {}]"), Err(Class::InvalidValue));
+    assert_eq!(
+        one("Map(String, Int8)", r#"{"b": 1, "a": -2, "b": 3}"#),
+        Ok([ends(&[2]), b"\x01a\x01b\xfe\x03".to_vec()].concat())
+    );
+    assert_eq!(one("Map(String, Int8)", "[1]"), Err(Class::InvalidValue));
+    let json = |json| one("JSON", json).map(|bytes| String::from_utf8(bytes[9..].to_vec()).unwrap());
+    assert_eq!(json(r#"{"a" : 1.10}"#), Ok(r#"{"a" : 1.10}"#.to_owned()));
+    assert_eq!(json(r#""{\"a\":1}""#), Ok(r#"{"a":1}"#.to_owned()));
+    assert_eq!(json("null"), Ok("{}".to_owned()));
+    for bad in ["[1]", "5", "\"{\""] {
+        assert_eq!(json(bad), Err(Class::InvalidValue), "{bad}");
+    }
+}
+
+#[test]
 fn whole_events_that_are_bad() {
     let mut rows = rows(&[("a", "String", Missing::Zero), ("n", "UInt8", Missing::Zero)]);
     let deep = |levels: usize, key: &str| format!("{{\"{key}\": {}{}}}", "[".repeat(levels), "]".repeat(levels));

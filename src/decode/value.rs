@@ -1,13 +1,16 @@
 //! One JSON value into one column: lenient where nothing is lost, otherwise a fault.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::reject::Fault;
 use super::time::{Moment, TimeFault, date32};
 use crate::clickhouse::types::EnumMembers;
-use crate::columns::{Column, Fixed};
+use crate::columns::{Cells, Column, DecimalFault, Fixed};
 
 /// A value as JSON has it. null never gets here: it is a missing value.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +40,7 @@ pub(super) enum Stored {
 
 /// Appends a value to a column. After a fault the column is as before.
 pub(super) fn store(column: &mut Column, input: Input<'_>) -> Result<Stored, Fault> {
-    let is_text = matches!(column, Column::String(_) | Column::LowCardinality(_) | Column::FixedString(_));
+    let is_text = column.is_text();
     match input {
         Input::Float(_) | Input::Composite if is_text => return Ok(Stored::NeedsText),
         Input::Composite => return Err(Fault::invalid(format!("an object or array where {} belongs", kind(column)))),
@@ -89,6 +92,36 @@ pub(super) fn store(column: &mut Column, input: Input<'_>) -> Result<Stored, Fau
             };
             values.push(address.octets());
         }
+        Column::Decimal(numbers) => {
+            let text = digits(input)?;
+            numbers.push(text).map_err(|cause| match cause {
+                DecimalFault::Unreadable => unfit(input, "a number"),
+                DecimalFault::Lossy(_) => Fault::invalid(format!("{} has {cause}", shown(input))),
+                DecimalFault::OutOfRange => Fault::range(format!("{} is {cause}", shown(input))),
+            })?;
+        }
+        Column::Array(arrays) => {
+            let list: Vec<&RawValue> = composite(input, "an array")?;
+            arrays.push(|items| list.iter().try_for_each(|raw| item(items, raw.get())))?;
+        }
+        Column::Map(maps) => {
+            // Of a repeated key the last counts here, too.
+            let pairs: BTreeMap<String, &RawValue> = composite(input, "an object")?;
+            maps.push(|keys, values| {
+                pairs.iter().try_for_each(|(key, raw)| {
+                    keys.push(key.as_bytes());
+                    item(values, raw.get())
+                })
+            })?;
+        }
+        Column::Json(texts) => {
+            let text = digits(input)?;
+            let is_object = text.starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok();
+            if !is_object {
+                return Err(unfit(input, "an object"));
+            }
+            texts.push(text.as_bytes());
+        }
     }
     Ok(Stored::Value)
 }
@@ -116,6 +149,47 @@ pub(super) fn set_moment(column: &mut Column, row: usize, moment: Moment) {
         Column::DateTime64 { precision, ticks } => ticks.set(row, moment.ticks(*precision).to_le_bytes()),
         _ => {}
     }
+}
+
+/// The text of a value that is read from it.
+fn digits<'a>(input: Input<'a>) -> Result<&'a str, Fault> {
+    match input {
+        Input::Text(text) | Input::Json(text) => Ok(text),
+        other => Err(unfit(other, "given as JSON text")),
+    }
+}
+
+/// The parts of an object or array, which may also come as its text in a string.
+fn composite<'a, T: serde::Deserialize<'a>>(input: Input<'a>, what: &str) -> Result<T, Fault> {
+    serde_json::from_str(digits(input)?).map_err(|_| unfit(input, what))
+}
+
+/// Appends an item of an Array or a Map.
+fn item(items: &mut Cells, raw: &str) -> Result<(), Fault> {
+    let text: String;
+    let input = match raw.as_bytes().first() {
+        Some(b'n') => {
+            items.push_missing();
+            return Ok(());
+        }
+        Some(b'"') => {
+            text = serde_json::from_str(raw).map_err(|cause| Fault::invalid(cause.to_string()))?;
+            Input::Text(&text)
+        }
+        _ if items.column().reads_json_text() || items.column().is_text() => Input::Json(raw),
+        Some(b't') => Input::Bool(true),
+        Some(b'f') => Input::Bool(false),
+        Some(b'{' | b'[') => Input::Composite,
+        _ => match (raw.parse(), raw.parse()) {
+            (Ok(number), _) => Input::Unsigned(number),
+            (_, Ok(number)) => Input::Signed(number),
+            _ => Input::Float(raw.parse().map_err(|_| unfit(Input::Json(raw), "a number"))?),
+        },
+    };
+    if !items.push(|column| Ok::<_, Fault>(store(column, input)? == Stored::Value))? {
+        items.push_missing();
+    }
+    Ok(())
 }
 
 /// Beyond it eight-byte floats skip integers.
@@ -266,5 +340,8 @@ fn kind(column: &Column) -> &'static str {
         Column::DateTime(_) | Column::DateTime64 { .. } => "a time",
         Column::Enum8 { .. } | Column::Enum16 { .. } => "a member of the Enum",
         Column::Ipv4(_) | Column::Ipv6(_) => "an IP address",
+        Column::Decimal(_) => "a number",
+        Column::Array(_) => "an array",
+        Column::Map(_) | Column::Json(_) => "an object",
     }
 }

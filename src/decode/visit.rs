@@ -58,7 +58,8 @@ pub(super) struct Walk<'r> {
     pub(super) cells: &'r mut [Cells],
     /// The row being filled: rows before this event.
     pub(super) row: usize,
-    /// Columns of text whose values are taken as JSON text, because some were no strings.
+    /// Columns whose values are taken as JSON text: those read from it, and those of text with values that are no
+    /// strings.
     pub(super) as_text: &'r mut [bool],
     /// Values that did not fit, by column; at most one each.
     pub(super) faults: &'r mut Vec<(usize, Fault)>,

@@ -36,6 +36,13 @@ impl Server {
         self.process.kill().await.unwrap();
     }
 
+    /// SIGSTOP and SIGCONT, by name: requests then lie in its sockets.
+    pub(crate) async fn signal(&self, name: &str) {
+        let process = self.process.id().expect("the server runs").to_string();
+        let sent = Command::new("kill").args(["-s", name, &process]).status().await.unwrap();
+        assert!(sent.success());
+    }
+
     /// Starts it again on the same data and port.
     pub(crate) async fn restart(&mut self) {
         self.process = spawn(self.port, &self.dir).await;

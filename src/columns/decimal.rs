@@ -1,0 +1,189 @@
+//! Exact decimal numbers and integers of 16 and 32 bytes, straight from their digits: little-endian two's complement
+//! of value × 10^scale.
+
+use thiserror::Error;
+
+use super::Sink;
+
+/// `Decimal(P, S)`, `Int128`, `UInt128`, `Int256`, `UInt256`.
+#[derive(Debug)]
+pub struct Decimals {
+    width: usize,
+    /// Digits behind the point.
+    scale: usize,
+    limit: Limit,
+    data: Vec<u8>,
+}
+
+/// What a column can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Limit {
+    /// So many decimal digits, of either sign.
+    Digits(usize),
+    /// All bits, one of them for the sign.
+    Signed,
+    /// All bits.
+    Unsigned,
+}
+
+/// Why a text cannot go into the column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum DecimalFault {
+    /// Not a decimal number.
+    #[error("not a number")]
+    Unreadable,
+    /// More digits behind the point than the column keeps.
+    #[error("more than {0} digits behind the point")]
+    Lossy(usize),
+    /// Too large, or negative in an unsigned column.
+    #[error("beyond what the column can hold")]
+    OutOfRange,
+}
+
+impl Decimals {
+    pub(super) fn new(width: usize, scale: usize, limit: Limit) -> Self {
+        Self { width, scale, limit, data: Vec::new() }
+    }
+
+    /// Appends the number that a text like `-12.50` or `1e3` means.
+    pub fn push(&mut self, text: &str) -> Result<(), DecimalFault> {
+        let number = Digits::read(text).ok_or(DecimalFault::Unreadable)?;
+        let limbs = self.fit(&number)?;
+        let bytes = limbs.iter().flat_map(|limb| limb.to_le_bytes());
+        self.data.extend(bytes.take(self.width));
+        Ok(())
+    }
+
+    fn fit(&self, number: &Digits<'_>) -> Result<[u64; 4], DecimalFault> {
+        let significant = number.significant();
+        if significant.is_empty() {
+            return Ok([0; 4]);
+        }
+        // How many digits the scaled number has; those that are not written are zeros.
+        let scale = i64::try_from(self.scale).unwrap_or(i64::MAX);
+        let length = usize::try_from(number.point().saturating_add(scale)).unwrap_or(0);
+        if significant.len() > length {
+            return Err(DecimalFault::Lossy(self.scale));
+        }
+        let most = if let Limit::Digits(digits) = self.limit { digits } else { MAX_DIGITS };
+        if length > most {
+            return Err(DecimalFault::OutOfRange);
+        }
+        let mut limbs = [0_u64; 4];
+        for at in 0..length {
+            let digit = significant.get(at).map_or(0, |digit| digit - b'0');
+            let mut carry = u128::from(digit);
+            for limb in &mut limbs {
+                let product = u128::from(*limb) * 10 + carry;
+                *limb = product as u64;
+                carry = product >> 64;
+            }
+            if carry > 0 {
+                return Err(DecimalFault::OutOfRange);
+            }
+        }
+        self.signed(limbs, number.negative)
+    }
+
+    /// Two's complement, if the magnitude leaves room for the sign.
+    fn signed(&self, mut limbs: [u64; 4], negative: bool) -> Result<[u64; 4], DecimalFault> {
+        let used = self.width.div_ceil(8);
+        let in_width = limbs.iter().skip(used).all(|limb| *limb == 0);
+        // The bit that means minus, in the last limb of the width.
+        let sign = 1_u64 << ((self.width * 8 - 1) % 64);
+        let top = limbs.get(used - 1).copied().unwrap_or(0);
+        let least = top == sign && limbs.iter().take(used - 1).all(|limb| *limb == 0);
+        let fits = match self.limit {
+            Limit::Unsigned => !negative,
+            Limit::Signed | Limit::Digits(_) => top < sign || (negative && least),
+        };
+        if !in_width || !fits {
+            return Err(DecimalFault::OutOfRange);
+        }
+        if negative {
+            let mut carry = true;
+            for limb in &mut limbs {
+                (*limb, carry) = (!*limb).overflowing_add(u64::from(carry));
+            }
+        }
+        Ok(limbs)
+    }
+
+    pub(super) fn push_missing(&mut self) {
+        self.data.resize(self.data.len() + self.width, 0);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.data.len() / self.width
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.data.len()
+    }
+
+    pub(super) fn truncate(&mut self, rows: usize) {
+        self.data.truncate(rows * self.width);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.data.clear();
+    }
+
+    pub(super) fn encode(&self, sink: Sink<'_>) {
+        sink(&self.data);
+    }
+}
+
+/// Digits of 2^256.
+const MAX_DIGITS: usize = 78;
+/// Digits that are read at most, zeros included: nothing longer is a number that someone meant.
+const MAX_TEXT: usize = 400;
+
+/// A decimal number taken apart.
+struct Digits<'a> {
+    negative: bool,
+    whole: &'a [u8],
+    /// Whole part and fraction, one after another.
+    all: Vec<u8>,
+    exponent: i64,
+}
+
+impl<'a> Digits<'a> {
+    fn read(text: &'a str) -> Option<Self> {
+        let (negative, text) = match text.strip_prefix('-') {
+            Some(rest) => (true, rest),
+            None => (false, text.strip_prefix('+').unwrap_or(text)),
+        };
+        let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+            Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
+            None => (text, 0),
+        };
+        let (whole, fraction) = match mantissa.split_once('.') {
+            Some((_, "")) => return None,
+            Some(parts) => parts,
+            None => (mantissa, ""),
+        };
+        let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        if whole.is_empty() || !digits(whole) || !digits(fraction) || mantissa.len() > MAX_TEXT {
+            return None;
+        }
+        let all = [whole.as_bytes(), fraction.as_bytes()].concat();
+        Some(Self { negative, whole: whole.as_bytes(), all, exponent: i64::from(exponent) })
+    }
+
+    fn leading_zeros(&self) -> usize {
+        self.all.iter().take_while(|digit| **digit == b'0').count()
+    }
+
+    /// The digits without zeros at either end.
+    fn significant(&self) -> &[u8] {
+        let end = self.all.iter().rposition(|digit| *digit != b'0').map_or(0, |at| at + 1);
+        self.all.get(self.leading_zeros()..end).unwrap_or(&[])
+    }
+
+    /// How many of the significant digits stand before the point.
+    fn point(&self) -> i64 {
+        let length = |digits: usize| i64::try_from(digits).unwrap_or(i64::MAX);
+        length(self.whole.len()) - length(self.leading_zeros()) + self.exponent
+    }
+}

@@ -1,0 +1,171 @@
+//! `Array(T)` and `Map(String, T)`: cumulative end offsets (`u64` a row), then the items of all rows; of a Map all keys,
+//! then all values. `JSON` as text: `u64 1` once a block, then strings.
+
+use super::{Cells, Sink, Strings};
+
+/// Where each row's items end.
+#[derive(Debug, Default)]
+struct Offsets {
+    data: Vec<u8>,
+}
+
+impl Offsets {
+    fn push(&mut self, end: usize) {
+        self.data.extend((end as u64).to_le_bytes());
+    }
+
+    fn rows(&self) -> usize {
+        self.data.len() / 8
+    }
+
+    /// Keeps so many rows; how many items they have.
+    fn truncate(&mut self, rows: usize) -> usize {
+        self.data.truncate(rows * 8);
+        self.data.last_chunk::<8>().map_or(0, |end| u64::from_le_bytes(*end) as usize)
+    }
+}
+
+/// `Array(T)`.
+#[derive(Debug)]
+pub struct Arrays {
+    offsets: Offsets,
+    items: Box<Cells>,
+}
+
+impl Arrays {
+    pub(super) fn new(items: Cells) -> Self {
+        Self { offsets: Offsets::default(), items: Box::new(items) }
+    }
+
+    /// Appends a row, whose items `fill` appends. After a failure the column is as before.
+    pub fn push<E>(&mut self, fill: impl FnOnce(&mut Cells) -> Result<(), E>) -> Result<(), E> {
+        let before = self.items.len();
+        let filled = fill(&mut self.items);
+        match filled {
+            Ok(()) => self.offsets.push(self.items.len()),
+            Err(_) => self.items.truncate(before),
+        }
+        filled
+    }
+
+    pub(super) fn push_missing(&mut self) {
+        self.offsets.push(self.items.len());
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.offsets.rows()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.offsets.data.len() + self.items.bytes()
+    }
+
+    pub(super) fn truncate(&mut self, rows: usize) {
+        let items = self.offsets.truncate(rows);
+        self.items.truncate(items);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.truncate(0);
+        self.items.clear();
+    }
+
+    pub(super) fn encode(&self, sink: Sink<'_>) {
+        sink(&self.offsets.data);
+        self.items.encode(sink);
+    }
+}
+
+/// `Map(String, T)`.
+#[derive(Debug)]
+pub struct Maps {
+    offsets: Offsets,
+    keys: Strings,
+    values: Box<Cells>,
+}
+
+impl Maps {
+    pub(super) fn new(values: Cells) -> Self {
+        Self { offsets: Offsets::default(), keys: Strings::default(), values: Box::new(values) }
+    }
+
+    /// Appends a row, whose keys and values, as many of each, `fill` appends. After a failure the column is as before.
+    pub fn push<E>(&mut self, fill: impl FnOnce(&mut Strings, &mut Cells) -> Result<(), E>) -> Result<(), E> {
+        let before = self.offsets.rows();
+        let filled = fill(&mut self.keys, &mut self.values);
+        match filled {
+            Ok(()) => self.offsets.push(self.values.len()),
+            Err(_) => self.truncate(before),
+        }
+        filled
+    }
+
+    pub(super) fn push_missing(&mut self) {
+        self.offsets.push(self.values.len());
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.offsets.rows()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.offsets.data.len() + self.keys.bytes() + self.values.bytes()
+    }
+
+    pub(super) fn truncate(&mut self, rows: usize) {
+        let items = self.offsets.truncate(rows);
+        self.keys.truncate(items);
+        self.values.truncate(items);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.offsets.truncate(0);
+        self.keys.clear();
+        self.values.clear();
+    }
+
+    pub(super) fn encode(&self, sink: Sink<'_>) {
+        sink(&self.offsets.data);
+        self.keys.encode(sink);
+        self.values.encode(sink);
+    }
+}
+
+/// `JSON`, as the texts of objects.
+#[derive(Debug, Default)]
+pub struct Jsons {
+    texts: Strings,
+}
+
+impl Jsons {
+    /// Appends the text of an object, which the caller has made sure it is.
+    pub fn push(&mut self, text: &[u8]) {
+        self.texts.push(text);
+    }
+
+    pub(super) fn push_missing(&mut self) {
+        // An empty text is an error to the server.
+        self.texts.push(b"{}");
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.texts.bytes()
+    }
+
+    pub(super) fn truncate(&mut self, rows: usize) {
+        self.texts.truncate(rows);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.texts.clear();
+    }
+
+    pub(super) fn encode(&self, sink: Sink<'_>) {
+        sink(&1_u64.to_le_bytes());
+        self.texts.encode(sink);
+    }
+}

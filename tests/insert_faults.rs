@@ -1,0 +1,312 @@
+//! What the real server cannot be made to do on demand: silence, half answers, connections cut under a request. A
+//! scripted peer does it; every insert must still end as it should.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use sandarb_consumer::clickhouse::inserter::{Ended, Insert, Inserter};
+use sandarb_consumer::clickhouse::schema::{Dedup, Schema, SchemaColumn};
+use sandarb_consumer::clickhouse::types::DataType;
+use sandarb_consumer::columns::Missing;
+use sandarb_consumer::config::{ClickHouseAddress, ClickHouseConfig, HostPort, Secret};
+use sandarb_consumer::decode::{Origin, Place, Rows};
+use sandarb_consumer::fence::{Fence, Tenure, boot_clock};
+use sandarb_consumer::progress::InsertProgress;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+/// What the peer does with one request.
+enum Act {
+    /// Sends these bytes and waits for the next request on the same connection.
+    Answer(String),
+    /// Sends these bytes and closes.
+    AnswerAndClose(String),
+    /// Says nothing until the other side gives up.
+    Silence,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    target: String,
+    headers: Vec<String>,
+    body: Vec<u8>,
+}
+
+impl Seen {
+    fn parameter(&self, name: &str) -> &str {
+        let query = self.target.split_once('?').unwrap().1;
+        query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).unwrap_or("")
+    }
+}
+
+struct Peer {
+    port: u16,
+    seen: mpsc::Receiver<Seen>,
+}
+
+impl Peer {
+    /// Plays the acts in order, then refuses connections.
+    async fn start(acts: Vec<Act>) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (sender, seen) = mpsc::channel(16);
+        tokio::spawn(async move {
+            let mut acts = acts.into_iter().peekable();
+            while acts.peek().is_some() {
+                let (stream, _) = listener.accept().await.unwrap();
+                let mut stream = BufReader::new(stream);
+                while acts.peek().is_some() {
+                    let Some(request) = read(&mut stream).await else { break };
+                    sender.send(request).await.unwrap();
+                    match acts.next().unwrap() {
+                        Act::Answer(text) => stream.write_all(text.as_bytes()).await.unwrap(),
+                        Act::AnswerAndClose(text) => {
+                            stream.write_all(text.as_bytes()).await.unwrap();
+                            break;
+                        }
+                        Act::Silence => {
+                            assert!(read(&mut stream).await.is_none(), "nothing more may come on this connection");
+                            break;
+                        }
+                    }
+                }
+            }
+        });
+        Self { port, seen }
+    }
+
+    async fn requests(&mut self, number: usize) -> Vec<Seen> {
+        let mut requests = Vec::new();
+        while requests.len() < number {
+            requests.push(self.seen.recv().await.expect("a request"));
+        }
+        assert!(self.seen.try_recv().is_err(), "no further request");
+        requests
+    }
+}
+
+async fn read(stream: &mut BufReader<tokio::net::TcpStream>) -> Option<Seen> {
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await.unwrap_or(0) == 0 {
+            return None;
+        }
+        match line.trim_end() {
+            "" => break,
+            line => lines.push(line.to_ascii_lowercase()),
+        }
+        if lines.len() == 1 {
+            lines = vec![line.split(' ').nth(1).unwrap().to_owned()];
+        }
+    }
+    let target = lines.remove(0);
+    let length = lines.iter().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    Some(Seen { target, headers: lines, body })
+}
+
+fn stored() -> String {
+    answer("200 OK", "X-ClickHouse-Summary: {\"written_rows\":\"3\"}\r\nKeep-Alive: timeout=30, max=9\r\n", "")
+}
+
+fn answer(status: &str, headers: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
+}
+
+fn config(ports: &[u16]) -> ClickHouseConfig {
+    let address =
+        |port: &u16| ClickHouseAddress { tls: false, host: HostPort { host: "127.0.0.1".to_owned(), port: *port } };
+    ClickHouseConfig {
+        addresses: ports.iter().map(address).collect(),
+        database: "d".to_owned(),
+        table: "t".to_owned(),
+        user: "u".to_owned(),
+        password: Secret::Value(String::new()),
+        timeout: Duration::from_millis(500),
+    }
+}
+
+struct Bench {
+    inserter: Inserter,
+    progress: watch::Receiver<InsertProgress>,
+    tenure: watch::Sender<Tenure>,
+    stop: watch::Sender<bool>,
+    insert: Insert,
+}
+
+impl Bench {
+    fn new(ports: &[u16]) -> Self {
+        let (sender, progress) = watch::channel(InsertProgress::default());
+        let session = Duration::from_secs(600);
+        let tenure = Tenure { epoch: 1, until: Instant::now() + session, until_boot: boot_clock() + session };
+        let column = SchemaColumn {
+            name: "a".to_owned(),
+            type_name: "String".to_owned(),
+            wire_type: "String".to_owned(),
+            data_type: DataType::String,
+            missing: Missing::Zero,
+        };
+        let schema = Arc::new(Schema {
+            database: "d".to_owned(),
+            table: "t".to_owned(),
+            columns: vec![column],
+            left_out: Vec::new(),
+            engine: "MergeTree".to_owned(),
+            sorting_key: String::new(),
+            dedup: Dedup::Window(100),
+            settings: vec![("async_insert".to_owned(), "0".to_owned())],
+            takes_token: true,
+        });
+        let mut rows = Rows::new(&schema, Origin { cluster_id: "c".to_owned(), topic: "t".to_owned() });
+        for offset in 0..3 {
+            rows.push(&Place { partition: 0, offset, timestamp_ms: -1 }, br#"{"a": "x"}"#).unwrap();
+        }
+        let insert = Insert { block: rows.encode(SystemTime::now()), token: "token".to_owned() };
+        Self {
+            inserter: Inserter::new(config(ports), sender),
+            progress,
+            tenure: watch::channel(tenure).0,
+            stop: watch::channel(false).0,
+            insert,
+        }
+    }
+
+    async fn insert(&mut self) -> Ended {
+        let mut fence = Fence::new(self.tenure.subscribe(), 1);
+        let mut stop = self.stop.subscribe();
+        let insert = self.inserter.insert(&self.insert, &mut fence, &mut stop);
+        tokio::time::timeout(Duration::from_secs(60), insert).await.expect("an end")
+    }
+
+    async fn stored_after(&mut self) -> u32 {
+        match self.insert().await {
+            Ended::Stored { rows: 3, attempts, .. } => attempts,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn whatever_is_not_a_whole_yes_is_sent_again_unchanged() {
+    let mut peer = Peer::start(vec![
+        Act::Silence,
+        // A receive timeout on the server: only the header tells.
+        Act::Answer(answer("200 OK", "X-ClickHouse-Exception-Code: 209\r\n", "")),
+        Act::Answer(answer("200 OK", "X-ClickHouse-Summary: {\"written_rows\":\"2\"}\r\n", "")),
+        Act::Answer(answer("200 OK", "", "")),
+        // The last chunk never comes.
+        Act::AnswerAndClose(
+            "HTTP/1.1 200 OK\r\nX-ClickHouse-Summary: {\"written_rows\":\"3\"}\r\nTransfer-Encoding: chunked\r\n\r\n"
+                .to_owned(),
+        ),
+        Act::Answer(stored()),
+    ])
+    .await;
+    let mut bench = Bench::new(&[peer.port]);
+    assert_eq!(bench.stored_after().await, 6);
+    let requests = peer.requests(6).await;
+    let mut ids = std::collections::BTreeSet::new();
+    for request in &requests {
+        assert_eq!(request.body, bench.insert.block.body);
+        assert_eq!(request.parameter("insert_deduplication_token"), "token");
+        assert_eq!(request.parameter("query"), "INSERT%20INTO%20%60d%60.%60t%60%20%28%60a%60%29%20FORMAT%20Native");
+        assert_eq!((request.parameter("async_insert"), request.parameter("decompress")), ("0", "1"));
+        ids.insert(request.parameter("query_id").to_owned());
+        let has = |name: &str| request.headers.iter().any(|line| line.starts_with(name));
+        assert!(has("x-clickhouse-user: u") && has("host: 127.0.0.1:"));
+        assert!(!has("expect") && !has("accept-encoding") && !has("x-clickhouse-key"), "{:?}", request.headers);
+    }
+    assert_eq!(ids.len(), 6, "one query id an attempt");
+    let progress = bench.progress.borrow().clone();
+    assert_eq!((progress.failed_attempts, progress.rows, progress.batches), (5, 3, 1));
+    assert!(progress.connected && progress.blocked.is_none());
+}
+
+#[tokio::test]
+async fn a_kept_connection_is_used_again_and_replaced_once_the_server_has_closed_it() {
+    let mut peer = Peer::start(vec![Act::Answer(stored()), Act::AnswerAndClose(stored()), Act::Answer(stored())]).await;
+    let mut bench = Bench::new(&[peer.port]);
+    for _ in 0..3 {
+        assert_eq!(bench.stored_after().await, 1, "a closed connection is no failed attempt");
+    }
+    peer.requests(3).await;
+}
+
+#[tokio::test]
+async fn after_an_unknown_outcome_no_other_address_is_asked() {
+    let mut first = Peer::start(vec![Act::AnswerAndClose(String::new()), Act::Silence, Act::Answer(stored())]).await;
+    let mut second = Peer::start(vec![Act::Answer(stored())]).await;
+    let mut bench = Bench::new(&[first.port, second.port]);
+    assert_eq!(bench.stored_after().await, 3);
+    first.requests(3).await;
+    assert!(second.seen.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn after_a_definite_refusal_another_address_is_asked() {
+    // Bound and not listening: refused for as long as the test holds it.
+    let refusing = tokio::net::TcpSocket::new_v4().unwrap();
+    refusing.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let mut second = Peer::start(vec![Act::Answer(stored())]).await;
+    let mut bench = Bench::new(&[refusing.local_addr().unwrap().port(), second.port]);
+    assert_eq!(bench.stored_after().await, 2);
+    second.requests(1).await;
+}
+
+#[tokio::test]
+async fn pauses_end_with_the_membership_and_with_the_process() {
+    let busy = || {
+        let body = "Code: 202. DB::Exception: Too many simultaneous queries";
+        Act::Answer(answer(
+            "500 Internal Server Error",
+            "Retry-After: 100\r\nX-ClickHouse-Exception-Code: 202\r\n",
+            body,
+        ))
+    };
+    for by_stop in [true, false] {
+        let mut peer = Peer::start(vec![busy()]).await;
+        let mut bench = Bench::new(&[peer.port]);
+        let (tenure, stop, mut progress) = (bench.tenure.clone(), bench.stop.clone(), bench.progress.clone());
+        let end = async {
+            progress.wait_for(|progress| progress.failed_attempts == 1).await.unwrap();
+            if by_stop {
+                stop.send_replace(true);
+            } else {
+                tenure.send_modify(|tenure| tenure.epoch += 1);
+            }
+        };
+        let started = Instant::now();
+        let (ended, ()) = tokio::join!(bench.insert(), end);
+        assert!(matches!(ended, Ended::Forgotten { on_wire_unknown: false, .. }), "{ended:?}");
+        assert!(started.elapsed() < Duration::from_secs(30), "the pause asked for was 100 s");
+        peer.requests(1).await;
+    }
+}
+
+#[tokio::test]
+async fn the_pause_a_server_asks_for_is_kept() {
+    let mut peer =
+        Peer::start(vec![Act::Answer(answer("503 Busy", "Retry-After: 2\r\n", "busy")), Act::Answer(stored())]).await;
+    let mut bench = Bench::new(&[peer.port]);
+    let started = Instant::now();
+    assert_eq!(bench.stored_after().await, 2);
+    assert!(started.elapsed() >= Duration::from_secs(2));
+    peer.requests(2).await;
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_not_cut_short_and_its_unknown_outcome_is_told() {
+    let mut peer = Peer::start(vec![Act::Silence]).await;
+    let mut bench = Bench::new(&[peer.port]);
+    bench.stop.send_replace(true);
+    let started = Instant::now();
+    let ended = bench.insert().await;
+    assert!(matches!(ended, Ended::Forgotten { on_wire_unknown: true, .. }), "{ended:?}");
+    assert!(started.elapsed() >= Duration::from_millis(500), "the request's own limit");
+    peer.requests(1).await;
+}

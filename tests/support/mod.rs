@@ -1,0 +1,6 @@
+//! What the tests against real services share.
+// Each test binary uses its part of it.
+#![allow(dead_code)]
+
+pub(crate) mod bench;
+pub(crate) mod clickhouse;
