@@ -4,9 +4,6 @@ TARGET ?= $(shell uname -m)-unknown-linux-musl
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 RELEASE := $(TARGET_DIR)/$(TARGET)/release
 
-export SANDARB_CONSUMER_BIN ?= $(RELEASE)/sandarb-consumer
-export SANDARB_SAMPLE_BIN ?= $(RELEASE)/sample-events
-
 .NOTPARALLEL:
 .PHONY: help demo test unit integration fmt lint release size clean setup
 
@@ -23,6 +20,9 @@ unit: ## tests without services
 	cargo test --workspace --locked --lib --bins --no-fail-fast
 	cargo test --workspace --locked --doc --no-fail-fast
 
+# For the tests only: the demo takes a binary that it finds here as it is, without building.
+integration: export SANDARB_CONSUMER_BIN ?= $(RELEASE)/sandarb-consumer
+integration: export SANDARB_SAMPLE_BIN ?= $(RELEASE)/sample-events
 integration: ## tests with services (after `make release`)
 	@test -x "$(SANDARB_CONSUMER_BIN)" || { echo "no $(SANDARB_CONSUMER_BIN): run make release" >&2; exit 1; }
 	cargo test --workspace --locked --test '*' --no-fail-fast -- --test-threads=2
@@ -38,7 +38,7 @@ release: ## the static binaries
 	cargo build --workspace --locked --bins --release --target $(TARGET)
 
 size: release ## how big the program is
-	@ls -l "$(SANDARB_CONSUMER_BIN)" | awk '{ printf "%s: %d bytes, %.2f MiB\n", $$NF, $$5, $$5 / 1048576 }'
+	@ls -l "$(RELEASE)/sandarb-consumer" | awk '{ printf "%s: %d bytes, %.2f MiB\n", $$NF, $$5, $$5 / 1048576 }'
 
 clean: ## remove what was built; the cache of dev/setup stays
 	cargo clean

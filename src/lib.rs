@@ -4,9 +4,21 @@
 //! {net, offsets, fence, backoff} → config values`. `kafka` never names ClickHouse, `clickhouse` never names Kafka.
 //! The life of a batch, the file map and the traps are in ARCHITECTURE.md.
 
+pub mod admin;
 pub mod backoff;
+pub mod batch;
+pub mod cli;
 pub mod clickhouse;
+pub mod columns;
+pub mod commands;
 pub mod config;
+pub mod decode;
 pub mod fence;
 pub mod kafka;
+pub mod net;
+pub mod offsets;
+pub mod pipeline;
 pub mod progress;
+pub mod run;
+pub mod shutdown;
+pub mod telemetry;

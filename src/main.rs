@@ -1,7 +1,78 @@
 //! The binary: arguments → run → exit code.
 
+use std::io::Write;
 use std::process::ExitCode;
 
+use sandarb_consumer::cli::{self, Command};
+use sandarb_consumer::commands::healthcheck;
+use sandarb_consumer::config::{Config, Loaded, health_port};
+use sandarb_consumer::run;
+use sandarb_consumer::telemetry::log;
+
 fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    match Command::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Run) => run(),
+        Ok(Command::Healthcheck) => ask_health(),
+        Ok(Command::Version) => print(&(cli::version() + "\n")),
+        Ok(Command::Help) => print(&cli::help()),
+        Err(error) => fail(CONFIGURATION, &error),
+    }
 }
+
+fn run() -> ExitCode {
+    let Loaded { config, warnings } = match Config::from_env() {
+        Ok(loaded) => loaded,
+        Err(error) => return fail(CONFIGURATION, &error),
+    };
+    if let Err(error) = log::open(config.log_level) {
+        return fail(UNUSABLE, &error);
+    }
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(UNUSABLE, &error),
+    };
+    match runtime.block_on(run::run(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn ask_health() -> ExitCode {
+    let port = match health_port(&|name| std::env::var_os(name)) {
+        Ok(port) => port,
+        Err(error) => return fail(CONFIGURATION, &error),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(UNUSABLE, &error),
+    };
+    match runtime.block_on(healthcheck::run(port)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(UNUSABLE, &error),
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(UNUSABLE, &error),
+    }
+}
+
+fn fail(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
+    // With stderr closed the exit code alone has to say it.
+    match writeln!(std::io::stderr(), "sandarb-consumer: {error}") {
+        Ok(()) | Err(_) => ExitCode::from(code),
+    }
+}
+
+/// A service cannot be used, or the program is unhealthy.
+const UNUSABLE: u8 = 1;
+/// The configuration or the command line is wrong.
+const CONFIGURATION: u8 = 2;

@@ -2,10 +2,10 @@
 //! line only read. Counters never fall.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 /// Published by the group's driver and the consumer.
 #[derive(Debug, Clone, Default)]
@@ -66,4 +66,128 @@ pub struct Progress {
     pub insert: watch::Receiver<InsertProgress>,
     /// The pipeline's.
     pub pipeline: watch::Receiver<PipelineProgress>,
+}
+
+/// Logs how far the program has come, every `every`, for ever. May be cancelled.
+pub async fn log_lines(progress: Progress, every: Duration) {
+    let mut ticks = interval_at(Instant::now() + every, every);
+    // After a stall one line is enough; its rate covers the time that really went by.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut before = Counts::of(&progress);
+    let mut before_at = Instant::now();
+    loop {
+        let now_at = ticks.tick().await;
+        let now = Counts::of(&progress);
+        let step = now.since(before, now_at.saturating_duration_since(before_at));
+        (before, before_at) = (now, now_at);
+        let kafka = progress.kafka.borrow().clone();
+        tracing::info!(
+            consumed = step.consumed,
+            inserted = step.inserted,
+            events_per_second = step.events_per_second,
+            consumed_total = now.consumed,
+            inserted_total = now.inserted,
+            batches_total = now.batches,
+            errors_total = now.errors,
+            partitions = kafka.partitions.len(),
+            state = kafka.state,
+            "progress"
+        );
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Counts {
+    consumed: u64,
+    inserted: u64,
+    batches: u64,
+    errors: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Step {
+    consumed: u64,
+    inserted: u64,
+    events_per_second: u64,
+}
+
+impl Counts {
+    fn of(progress: &Progress) -> Self {
+        let (insert, pipeline) = (progress.insert.borrow(), progress.pipeline.borrow());
+        let errors = pipeline.rejected.saturating_add(insert.failed_attempts);
+        Self {
+            consumed: pipeline.consumed,
+            inserted: insert.rows,
+            batches: insert.batches,
+            errors: errors.saturating_add(progress.kafka.borrow().errors),
+        }
+    }
+
+    fn since(self, before: Self, elapsed: Duration) -> Step {
+        let consumed = self.consumed.saturating_sub(before.consumed);
+        let per_second = u128::from(consumed) * 1000 / elapsed.as_millis().max(1);
+        Step {
+            consumed,
+            inserted: self.inserted.saturating_sub(before.inserted),
+            events_per_second: u64::try_from(per_second).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::LogLevel;
+    use crate::telemetry::capture::Captured;
+    use crate::telemetry::log::subscriber;
+
+    /// The numbers of a step, apart from the total counts.
+    fn counts(consumed: u64, inserted: u64) -> Counts {
+        Counts { consumed, inserted, batches: 0, errors: 0 }
+    }
+
+    #[test]
+    fn rates() {
+        let step = counts(30_000, 20_000).since(counts(10_000, 10_000), Duration::from_secs(10));
+        assert_eq!(step, Step { consumed: 20_000, inserted: 10_000, events_per_second: 2_000 });
+        assert_eq!(counts(5, 5).since(counts(5, 5), Duration::ZERO).events_per_second, 0);
+        assert_eq!(counts(1, 0).since(counts(0, 0), Duration::from_secs(10)).events_per_second, 0);
+        assert_eq!(counts(u64::MAX, 0).since(counts(0, 0), Duration::ZERO).events_per_second, u64::MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_each_time_with_what_is_new_and_what_is_in_all() {
+        let captured = Captured::default();
+        let writer = captured.clone();
+        let clock = || SystemTime::UNIX_EPOCH;
+        let _guard = tracing::subscriber::set_default(subscriber(LogLevel::Info, clock, move || writer.clone()));
+        let (kafka, kafka_end) = watch::channel(KafkaProgress::default());
+        let (insert, insert_end) = watch::channel(InsertProgress::default());
+        let (pipeline, pipeline_end) = watch::channel(PipelineProgress::default());
+        let progress = Progress { kafka: kafka_end, insert: insert_end, pipeline: pipeline_end };
+        let lines = tokio::spawn(log_lines(progress, Duration::from_secs(10)));
+        tokio::task::yield_now().await;
+        kafka.send_modify(|kafka| {
+            kafka.state = "stable";
+            kafka.partitions = vec![0, 1, 2];
+            kafka.errors = 1;
+        });
+        insert.send_modify(|insert| (insert.rows, insert.batches, insert.failed_attempts) = (990, 2, 20));
+        pipeline.send_modify(|pipeline| (pipeline.consumed, pipeline.rejected) = (1000, 300));
+        tokio::time::sleep(Duration::from_millis(10_001)).await;
+        pipeline.send_modify(|pipeline| pipeline.consumed = 1500);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        lines.abort();
+        let head = "{\"ts\":\"1970-01-01T00:00:00.000000Z\",\"level\":\"INFO\",\"msg\":\"progress\",\
+                    \"logger\":\"sandarb_consumer::progress\",";
+        let tail =
+            "\"inserted_total\":990,\"batches_total\":2,\"errors_total\":321,\"partitions\":3,\"state\":\"stable\"}\n";
+        assert_eq!(
+            captured.text(),
+            format!(
+                "{head}\"consumed\":1000,\"inserted\":990,\"events_per_second\":100,\"consumed_total\":1000,{tail}\
+                 {head}\"consumed\":500,\"inserted\":0,\"events_per_second\":50,\"consumed_total\":1500,{tail}"
+            )
+        );
+    }
 }

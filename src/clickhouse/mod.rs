@@ -1,1 +1,9 @@
 //! The ClickHouse side: schema, Native blocks, inserts over HTTP. Knows nothing of Kafka.
+
+pub mod block;
+pub mod client;
+pub mod compress;
+pub mod error;
+pub mod inserter;
+pub mod schema;
+pub mod types;

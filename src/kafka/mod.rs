@@ -1,4 +1,13 @@
 //! The Kafka side: group membership, fetching, record batches. Knows nothing of ClickHouse.
 
+pub mod assignor;
+pub mod cluster;
+pub mod connection;
+pub mod consumer;
+pub mod error;
+pub mod fetcher;
+pub mod group;
+mod leader;
 pub mod protocol;
 pub mod records;
+pub mod start;

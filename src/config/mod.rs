@@ -1,8 +1,24 @@
 //! Configuration: environment variables, parsed once.
+//!
+//! `variables` is the one table (name, default, parser, help); `load` turns the environment into a [`Config`] and
+//! lists every fault at once; `print` makes the table of `--help` and of the README.
+
+mod load;
+mod parse;
+mod print;
+mod reader;
+mod secret;
+mod variables;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use load::{Loaded, Warning, health_port, look_alikes};
+pub use print::{help_table, readme_table};
+pub use reader::{ConfigError, Fault, Source};
+pub use secret::{Secret, SecretError};
+pub use variables::{DefaultValue, Entry, Exposure, TABLE, variable_names};
 
 /// Everything the program can be told.
 #[derive(Debug, Clone)]
@@ -36,6 +52,8 @@ pub struct KafkaConfig {
     pub topic: String,
     /// The consumer group.
     pub group_id: String,
+    /// TLS and login.
+    pub security: KafkaSecurity,
     /// Where to start without a committed offset.
     pub offset_reset: OffsetReset,
     /// Sent with each request.
@@ -73,6 +91,8 @@ pub struct ClickHouseConfig {
     pub password: Secret,
     /// The time limit of one request.
     pub timeout: Duration,
+    /// The roots for https addresses; unset = the public ones.
+    pub ca_file: Option<NamedFile>,
 }
 
 /// A ClickHouse HTTP endpoint.
@@ -103,21 +123,92 @@ impl std::fmt::Display for HostPort {
     }
 }
 
-/// A secret, given as a value or as a file that is read again at each use, so that it can be rotated. Never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Secret {
-    /// The value itself.
-    Value(String),
-    /// The file that holds it; one trailing line break does not count.
-    File(PathBuf),
+/// `KAFKA_SECURITY_PROTOCOL` and what belongs to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KafkaSecurity {
+    /// Bare TCP (`PLAINTEXT`, `SASL_PLAINTEXT`).
+    Plaintext {
+        /// How to log in, if at all.
+        sasl: Option<Sasl>,
+    },
+    /// TLS (`SSL`, `SASL_SSL`).
+    Tls {
+        /// Roots and client certificate.
+        files: TlsFiles,
+        /// How to log in, if at all.
+        sasl: Option<Sasl>,
+    },
 }
 
-impl std::fmt::Debug for Secret {
+impl KafkaSecurity {
+    /// The TLS files, when the connection is to be encrypted.
+    pub fn tls(&self) -> Option<&TlsFiles> {
+        match self {
+            Self::Plaintext { .. } => None,
+            Self::Tls { files, .. } => Some(files),
+        }
+    }
+
+    /// The login, when there is one.
+    pub fn sasl(&self) -> Option<&Sasl> {
+        match self {
+            Self::Plaintext { sasl } | Self::Tls { sasl, .. } => sasl.as_ref(),
+        }
+    }
+}
+
+/// A login by user name and password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sasl {
+    /// How the password is proven.
+    pub mechanism: SaslMechanism,
+    /// The user name.
+    pub username: String,
+    /// The password.
+    pub password: Secret,
+}
+
+/// `KAFKA_SASL_MECHANISM`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SaslMechanism {
+    /// The password itself (RFC 4616).
+    Plain,
+    /// SCRAM with SHA-256 (RFC 7677).
+    ScramSha256,
+    /// SCRAM with SHA-512.
+    ScramSha512,
+}
+
+/// What a TLS client trusts and shows. All files are PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TlsFiles {
+    /// The trusted roots; unset = the public ones (webpki-roots).
+    pub ca: Option<NamedFile>,
+    /// The client certificate, for servers that ask for one.
+    pub client: Option<ClientCertificate>,
+}
+
+/// A client certificate chain and its private key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The chain, the leaf first.
+    pub certificate: NamedFile,
+    /// The key (PKCS#8, PKCS#1 or SEC1).
+    pub key: NamedFile,
+}
+
+/// A file and the variable that named it, so that an error can name both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedFile {
+    /// The variable.
+    pub variable: &'static str,
+    /// The file.
+    pub path: PathBuf,
+}
+
+impl std::fmt::Display for NamedFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Value(_) => "Secret(…)",
-            Self::File(_) => "Secret(file …)",
-        })
+        write!(f, "{} ({})", self.path.display(), self.variable)
     }
 }
 
@@ -171,3 +262,6 @@ pub enum LogLevel {
     /// For finding faults.
     Debug,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,245 @@
+//! What the endpoints say, as a function of what the parts published.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::SystemTime;
+
+use serde::Serialize;
+use serde_json::ser::Formatter;
+use tokio::time::Instant;
+
+use crate::config::HealthHttpStatus;
+use crate::progress::{InsertProgress, KafkaProgress, PipelineProgress, Progress};
+use crate::telemetry::timestamp;
+
+/// Where the endpoints get their answers from. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Health {
+    progress: Progress,
+    http_status: HealthHttpStatus,
+    started_at: SystemTime,
+    started: Instant,
+}
+
+impl Health {
+    /// For a program that starts now.
+    pub fn new(progress: Progress, http_status: HealthHttpStatus) -> Self {
+        Self { progress, http_status, started_at: SystemTime::now(), started: Instant::now() }
+    }
+
+    /// The body of /health, and whether it goes out as 200 (else 503).
+    pub(super) fn health(&self) -> (bool, String) {
+        let report = Snapshot::of(&self.progress).health(self.started_at, Instant::now());
+        let healthy = report.status == Status::Healthy;
+        (healthy || self.http_status == HealthHttpStatus::Always200, report.to_json())
+    }
+
+    /// Why the program is not ready; nothing when it is.
+    pub(super) fn reasons(&self) -> Vec<String> {
+        Snapshot::of(&self.progress).reasons(Instant::now())
+    }
+
+    /// The body of /status.
+    pub(super) fn status(&self) -> Result<String, serde_json::Error> {
+        let now = Instant::now();
+        let snapshot = Snapshot::of(&self.progress);
+        let report = snapshot.status(self.started_at, now.saturating_duration_since(self.started).as_secs(), now);
+        serde_json::to_string_pretty(&report).map(|json| json + "\n")
+    }
+}
+
+/// What the parts published, at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The group's and the consumer's.
+    pub kafka: KafkaProgress,
+    /// The inserter's.
+    pub insert: InsertProgress,
+    /// The pipeline's.
+    pub pipeline: PipelineProgress,
+}
+
+impl Snapshot {
+    /// The latest.
+    pub fn of(progress: &Progress) -> Self {
+        Self {
+            kafka: progress.kafka.borrow().clone(),
+            insert: progress.insert.borrow().clone(),
+            pipeline: progress.pipeline.borrow().clone(),
+        }
+    }
+
+    /// Rejected events, failed insert attempts and Kafka errors.
+    pub fn errors(&self) -> u64 {
+        self.pipeline.rejected.saturating_add(self.insert.failed_attempts).saturating_add(self.kafka.errors)
+    }
+
+    /// Why the program is unhealthy, each in a sentence; nothing when it is healthy.
+    pub fn reasons(&self, now: Instant) -> Vec<String> {
+        let Self { kafka, insert, .. } = self;
+        let mut reasons = Vec::new();
+        if !self.kafka_connected(now) {
+            reasons.push("Kafka: no recent contact with the group".to_owned());
+        }
+        reasons.extend(kafka.blocked.iter().map(|why| format!("Kafka: {why}")));
+        reasons.extend(kafka.blocked_partitions.iter().map(|(partition, why)| format!("partition {partition}: {why}")));
+        if !insert.connected {
+            reasons.push("ClickHouse: the last contact failed, or there was none yet".to_owned());
+        }
+        reasons.extend(insert.blocked.iter().map(|why| format!("ClickHouse: {why}")));
+        reasons
+    }
+
+    /// The nine fields of /health.
+    pub fn health(&self, started_at: SystemTime, now: Instant) -> HealthReport {
+        HealthReport {
+            status: self.verdict(now),
+            kafka_connected: self.kafka_connected(now),
+            clickhouse_connected: self.insert.connected,
+            events_consumed: self.pipeline.consumed,
+            events_inserted: self.insert.rows,
+            batches_flushed: self.insert.batches,
+            errors: self.errors(),
+            last_flush_at: self.insert.last_stored_at.map_or_else(String::new, timestamp),
+            started_at: timestamp(started_at),
+        }
+    }
+
+    /// Everything, for people.
+    pub fn status(&self, started_at: SystemTime, uptime_seconds: u64, now: Instant) -> StatusReport {
+        let Self { kafka, insert, pipeline } = self.clone();
+        StatusReport {
+            status: self.verdict(now),
+            reasons: self.reasons(now),
+            version: env!("CARGO_PKG_VERSION"),
+            started_at: timestamp(started_at),
+            uptime_seconds,
+            kafka: KafkaStatus {
+                connected: self.kafka_connected(now),
+                state: kafka.state,
+                member_id: kafka.member_id,
+                generation: kafka.generation,
+                partitions: kafka.partitions,
+                errors: kafka.errors,
+                blocked: kafka.blocked,
+                blocked_partitions: kafka.blocked_partitions,
+            },
+            clickhouse: ClickHouseStatus {
+                connected: insert.connected,
+                rows_inserted: insert.rows,
+                batches_inserted: insert.batches,
+                last_insert_at: insert.last_stored_at.map(timestamp),
+                failed_attempts: insert.failed_attempts,
+                blocked: insert.blocked,
+            },
+            events: EventStatus {
+                consumed: pipeline.consumed,
+                tombstones: pipeline.tombstones,
+                rejected: pipeline.rejected,
+            },
+        }
+    }
+
+    fn kafka_connected(&self, now: Instant) -> bool {
+        self.kafka.good_until.is_some_and(|until| now < until)
+    }
+
+    fn verdict(&self, now: Instant) -> Status {
+        if self.reasons(now).is_empty() { Status::Healthy } else { Status::Unhealthy }
+    }
+}
+
+/// The body of /health: these fields, in this order, are what the Python consumer answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HealthReport {
+    status: Status,
+    kafka_connected: bool,
+    clickhouse_connected: bool,
+    events_consumed: u64,
+    events_inserted: u64,
+    batches_flushed: u64,
+    errors: u64,
+    /// Empty before the first insert.
+    last_flush_at: String,
+    started_at: String,
+}
+
+impl HealthReport {
+    /// One line of JSON, spaced as Python's `json.dumps` does it: probes that look for `"status": "healthy"` in the text
+    /// go on working.
+    pub fn to_json(&self) -> String {
+        let mut bytes = Vec::new();
+        let written = self.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Spaced));
+        match (written, String::from_utf8(bytes)) {
+            (Ok(()), Ok(json)) => json,
+            // A struct of numbers, booleans and strings always has a JSON form; and if not, this is unhealthy.
+            (Err(_), _) | (_, Err(_)) => "{\"status\": \"unhealthy\"}".to_owned(),
+        }
+    }
+}
+
+/// The body of /status. For people: fields may be added.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StatusReport {
+    status: Status,
+    reasons: Vec<String>,
+    version: &'static str,
+    started_at: String,
+    uptime_seconds: u64,
+    kafka: KafkaStatus,
+    clickhouse: ClickHouseStatus,
+    events: EventStatus,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct KafkaStatus {
+    connected: bool,
+    state: &'static str,
+    member_id: String,
+    generation: i32,
+    partitions: Vec<i32>,
+    errors: u64,
+    blocked: Option<String>,
+    blocked_partitions: BTreeMap<i32, String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct ClickHouseStatus {
+    connected: bool,
+    rows_inserted: u64,
+    batches_inserted: u64,
+    last_insert_at: Option<String>,
+    failed_attempts: u64,
+    blocked: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct EventStatus {
+    consumed: u64,
+    tombstones: u64,
+    rejected: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Healthy,
+    Unhealthy,
+}
+
+/// `, ` between fields and `: ` behind names.
+struct Spaced;
+
+impl Formatter for Spaced {
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
+    }
+}
+
+#[cfg(test)]
+#[path = "health_tests.rs"]
+mod tests;

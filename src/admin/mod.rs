@@ -1,0 +1,7 @@
+//! The HTTP endpoints for probes and people: /health, /livez, /readyz, /status.
+
+mod health;
+mod server;
+
+pub use health::{Health, HealthReport, Snapshot, StatusReport};
+pub use server::{BindError, bind, serve};

@@ -1,0 +1,214 @@
+//! One batch: open rows, the ranges of offsets they come from, and when it closes.
+//!
+//! A batch is a function of its ranges: whatever becomes of its bytes, reading the ranges again gives the same rows.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use cityhash_rs::cityhash_110_128;
+use tokio::time::Instant;
+
+use crate::clickhouse::inserter::Insert;
+use crate::clickhouse::schema::Schema;
+use crate::decode::{Origin, Place, Reject, Rows};
+use crate::kafka::records::reader::Record;
+use crate::offsets::Ranges;
+
+/// When a batch closes.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// At so many rows.
+    pub rows: usize,
+    /// At so many bytes in the columns.
+    pub bytes: usize,
+    /// So long after its first consumed offset.
+    pub age: Duration,
+}
+
+/// Why a batch closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// BATCH_SIZE rows.
+    Rows,
+    /// The byte bound.
+    Bytes,
+    /// BATCH_TIMEOUT_MS.
+    Age,
+    /// The program stops.
+    Stopping,
+}
+
+impl Why {
+    /// For log lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rows => "batch size",
+            Self::Bytes => "memory",
+            Self::Age => "batch timeout",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// What became of a record.
+#[derive(Debug)]
+pub enum Taken {
+    /// It is a row.
+    Row,
+    /// It has no value: nothing to store.
+    Tombstone,
+    /// It cannot be a row.
+    Rejected(Reject),
+}
+
+/// A closed batch.
+#[derive(Debug)]
+pub struct Closed {
+    /// What it covers.
+    pub ranges: Ranges,
+    /// What is to be inserted; `None` when no record of the ranges gave a row.
+    pub insert: Option<Insert>,
+    /// Why it closed.
+    pub why: Why,
+}
+
+/// The open batch.
+#[derive(Debug)]
+pub struct Batch {
+    rows: Rows,
+    origin: Origin,
+    ranges: Ranges,
+    opened_at: Option<Instant>,
+    limits: Limits,
+}
+
+impl Batch {
+    /// An empty batch for a table and a topic.
+    pub fn new(schema: &Arc<Schema>, origin: Origin, limits: Limits) -> Self {
+        let rows = Rows::new(schema, origin.clone());
+        Self { rows, origin, ranges: Ranges::default(), opened_at: None, limits }
+    }
+
+    /// Takes a record. Its offset counts as consumed whatever becomes of it.
+    pub fn take(&mut self, record: &Record<'_>, now: Instant) -> Taken {
+        self.opened_at.get_or_insert(now);
+        self.ranges.record(record.partition, record.offset, record.timestamp);
+        let Some(value) = record.value else { return Taken::Tombstone };
+        let place = Place { partition: record.partition, offset: record.offset, timestamp_ms: record.timestamp };
+        match self.rows.push(&place, value) {
+            Ok(()) => Taken::Row,
+            Err(reject) => Taken::Rejected(reject),
+        }
+    }
+
+    /// A partition was read from `from` up to `next`, with or without records.
+    pub fn passed(&mut self, partition: i32, from: i64, next: i64, now: Instant) {
+        self.opened_at.get_or_insert(now);
+        self.ranges.passed(partition, from, next);
+    }
+
+    /// Why it must close now, if it must.
+    pub fn is_due(&self, now: Instant) -> Option<Why> {
+        if self.rows.len() >= self.limits.rows {
+            Some(Why::Rows)
+        } else if self.rows.bytes() >= self.limits.bytes {
+            Some(Why::Bytes)
+        } else {
+            self.deadline().filter(|deadline| now >= *deadline).map(|_| Why::Age)
+        }
+    }
+
+    /// When it closes by age.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.opened_at.map(|at| at + self.limits.age)
+    }
+
+    /// Whether nothing was consumed into it.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    /// Closes it: what it held goes out as one block, and it is empty again.
+    pub fn close(&mut self, why: Why) -> Closed {
+        let ranges = std::mem::take(&mut self.ranges);
+        self.opened_at = None;
+        let insert = (!self.rows.is_empty()).then(|| {
+            let token = token(&self.origin, &ranges);
+            Insert { block: self.rows.encode(SystemTime::now()), token }
+        });
+        Closed { ranges, insert, why }
+    }
+
+    /// Forgets what it held; the offsets to read again from.
+    pub fn forget(&mut self) -> BTreeMap<i32, i64> {
+        self.rows.clear();
+        self.opened_at = None;
+        std::mem::take(&mut self.ranges).iter().map(|(partition, range)| (partition, range.first)).collect()
+    }
+
+    /// Names of unknown keys that were not told of yet.
+    pub fn new_unknown_keys(&mut self) -> Vec<String> {
+        self.rows.unknown_keys().take_new()
+    }
+}
+
+/// The deduplication token: 128 bits over where the rows come from and how they are bounded, in hex.
+///
+/// The cluster id and the timestamps are in it because two sites may have the same topic name, and a topic may be created
+/// anew: the same offsets would then name other rows, and the server would drop them and say 200. The schema is not: the
+/// same rows keep their token when the table changes.
+fn token(origin: &Origin, ranges: &Ranges) -> String {
+    let mut text = String::new();
+    for part in [&origin.cluster_id, &origin.topic] {
+        put(&mut text, format_args!("{}:{part};", part.len()));
+    }
+    for (partition, range) in ranges.iter() {
+        let (first, next) = (range.first, range.next);
+        put(&mut text, format_args!("{partition}:{first}-{next}@{}-{};", range.first_timestamp, range.last_timestamp));
+    }
+    format!("{:032x}", cityhash_110_128(text.as_bytes()))
+}
+
+fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    // Writing to a String cannot fail.
+    if text.write_fmt(arguments).is_err() {
+        text.push('!');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(cluster: &str, topic: &str) -> Origin {
+        Origin { cluster_id: cluster.into(), topic: topic.into() }
+    }
+
+    fn ranges(partition: i32, offsets: std::ops::Range<i64>, timestamp: i64) -> Ranges {
+        let mut ranges = Ranges::default();
+        for offset in offsets {
+            ranges.record(partition, offset, timestamp);
+        }
+        ranges
+    }
+
+    #[test]
+    fn the_token_names_the_rows_and_nothing_else() {
+        let base = token(&origin("c", "t"), &ranges(0, 0..10, 5));
+        assert_eq!(base, token(&origin("c", "t"), &ranges(0, 0..10, 5)));
+        assert_eq!(base.len(), 32);
+        for other in [
+            token(&origin("d", "t"), &ranges(0, 0..10, 5)),
+            token(&origin("c", "u"), &ranges(0, 0..10, 5)),
+            token(&origin("c;1:t", ""), &ranges(0, 0..10, 5)),
+            token(&origin("c", "t"), &ranges(1, 0..10, 5)),
+            token(&origin("c", "t"), &ranges(0, 1..10, 5)),
+            token(&origin("c", "t"), &ranges(0, 0..11, 5)),
+            token(&origin("c", "t"), &ranges(0, 0..10, 6)),
+        ] {
+            assert_ne!(base, other);
+        }
+    }
+}

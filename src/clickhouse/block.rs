@@ -1,0 +1,91 @@
+//! Writes Native blocks: `varint columns, varint rows`, then per column its name, its type and its data. One block a
+//! body, so that the server makes one part a partition of it and a retry is dropped as a whole.
+//!
+//! Input is always read at revision 0: no block info, no custom-serialisation bytes, whatever the server's version.
+//! Source: <https://clickhouse.com/docs/interfaces/formats/Native>, `NativeReader.cpp`.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::compress::Frames;
+use super::schema::Schema;
+use crate::columns::{Cells, put_varint};
+
+/// An encoded batch, ready to be sent any number of times.
+#[derive(Debug, Clone)]
+pub struct Block {
+    /// The block in compression frames.
+    pub body: Bytes,
+    /// The columns it holds, quoted for the INSERT statement: `` `a`,`b` ``.
+    pub column_list: String,
+    /// Rows in it.
+    pub rows: u64,
+    /// What it was made for.
+    pub schema: Arc<Schema>,
+}
+
+impl Block {
+    /// Encodes the columns of a batch; `cells` stand in the order of the schema's columns and have `rows` rows each.
+    pub fn encode(schema: &Arc<Schema>, cells: &[Cells], rows: usize, frames: &mut Frames) -> Self {
+        let mut sent: Vec<_> = schema.columns.iter().zip(cells).filter(|(_, cells)| cells.is_sent()).collect();
+        if sent.is_empty() {
+            // A block without columns inserts nothing one could name in the statement: let one column ask for its
+            // DEFAULT row by row.
+            sent.extend(schema.columns.iter().zip(cells).next());
+        }
+        let mut column_list = String::new();
+        let mut head = Vec::new();
+        put_varint(sent.len(), &mut head);
+        put_varint(rows, &mut head);
+        for (column, cells) in sent {
+            let comma = if column_list.is_empty() { "" } else { "," };
+            column_list.push_str(comma);
+            column_list.push_str(&quoted(&column.name));
+            put_text(&column.name, &mut head);
+            put_text(&cells.wire_type(&column.wire_type), &mut head);
+            frames.write(&head);
+            head.clear();
+            cells.encode(&mut |bytes| frames.write(bytes));
+        }
+        Self { body: frames.finish(), column_list, rows: rows as u64, schema: Arc::clone(schema) }
+    }
+}
+
+/// An identifier in backticks.
+pub fn quoted(name: &str) -> String {
+    let mut out = String::with_capacity(name.len() + 2);
+    out.push('`');
+    for c in name.chars() {
+        if matches!(c, '`' | '\\') {
+            out.push('\\');
+        }
+        if c.is_ascii_control() {
+            // Writing into a String cannot fail.
+            let written = write!(out, "\\x{:02X}", u32::from(c));
+            debug_assert!(written.is_ok());
+        } else {
+            out.push(c);
+        }
+    }
+    out.push('`');
+    out
+}
+
+fn put_text(text: &str, out: &mut Vec<u8>) {
+    put_varint(text.len(), out);
+    out.extend_from_slice(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_are_quoted() {
+        assert_eq!(quoted("plain"), "`plain`");
+        assert_eq!(quoted("a`b\\c"), "`a\\`b\\\\c`");
+        assert_eq!(quoted("zwei\nZeilen"), "`zwei\\x0AZeilen`");
+    }
+}

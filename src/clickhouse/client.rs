@@ -1,0 +1,371 @@
+//! One request at a time to ClickHouse's HTTP interface (<https://clickhouse.com/docs/interfaces/http>), over one
+//! connection that is kept while the server keeps it and thrown away after any failure.
+//!
+//! Never sent: `Expect` (some proxies wait for it), progress headers (an error after them comes inside a 200), and
+//! `Accept-Encoding` or `compress` (error texts would come compressed).
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{HOST, HeaderMap, HeaderValue, RETRY_AFTER};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use thiserror::Error;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use crate::config::{ClickHouseAddress, ClickHouseConfig, HostPort, SecretError};
+use crate::net::tls::TlsClient;
+use crate::net::{self, ConnectError, Stream};
+
+/// Why there is no whole answer.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// No connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// No address is configured.
+    #[error("CLICKHOUSE_URL names no address")]
+    NoAddress,
+    /// The password's file cannot be read.
+    #[error(transparent)]
+    Password(#[from] SecretError),
+    /// The user or the password holds bytes that no HTTP header can carry.
+    #[error("{0} holds a control character, which an HTTP header cannot carry")]
+    Unsendable(&'static str),
+    /// The connection broke before the request was on it.
+    #[error("{address} closed the connection before the request was sent: {source}")]
+    NotSent {
+        /// The server.
+        address: SocketAddr,
+        /// The cause.
+        source: hyper::Error,
+    },
+    /// The connection broke under the request or the answer.
+    #[error("the connection to {address} broke before the whole answer came: {source}")]
+    Broken {
+        /// The server.
+        address: SocketAddr,
+        /// The cause.
+        source: hyper::Error,
+    },
+    /// The time limit passed with the request on the wire.
+    #[error("no whole answer from {address} within {limit:?}")]
+    Timeout {
+        /// The server.
+        address: SocketAddr,
+        /// The limit (`CLICKHOUSE_TIMEOUT_MS`).
+        limit: Duration,
+    },
+    /// The request could not be built.
+    #[error("cannot build the request: {0}")]
+    Request(#[from] hyper::http::Error),
+}
+
+impl ClientError {
+    /// Whether the server cannot have seen the request. Otherwise it may have acted on it.
+    pub fn nothing_sent(&self) -> bool {
+        !matches!(self, Self::Broken { .. } | Self::Timeout { .. })
+    }
+}
+
+/// A whole answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// `X-ClickHouse-Exception-Code`, or the number in a text that begins with `Code: N.`.
+    pub code: Option<u32>,
+    /// `written_rows` of `X-ClickHouse-Summary`.
+    pub written_rows: Option<u64>,
+    /// `Retry-After` in seconds.
+    pub retry_after: Option<Duration>,
+    /// The body, up to the limit for its kind.
+    pub text: String,
+}
+
+/// A client of one ClickHouse, which may have several addresses.
+#[derive(Debug)]
+pub struct Client {
+    config: ClickHouseConfig,
+    /// For https addresses.
+    tls: Option<TlsClient>,
+    /// Index of the address in use.
+    at: usize,
+    /// The resolved address that the next connection must reach, while it still is one of the host's.
+    pinned: Option<SocketAddr>,
+    /// The resolved address of the last connection.
+    reached: Option<SocketAddr>,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    sender: SendRequest<Full<Bytes>>,
+    driver: JoinHandle<()>,
+    address: SocketAddr,
+    headers: HeaderMap,
+    /// The server may close the connection from here on.
+    idle_until: Instant,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Client {
+    /// A client that has not connected yet.
+    pub fn new(config: ClickHouseConfig, tls: Option<TlsClient>) -> Self {
+        Self { config, tls, at: 0, pinned: None, reached: None, open: None }
+    }
+
+    /// Runs a query whose SQL goes in the body (an empty body would carry no Content-Length, which the server refuses).
+    pub async fn query(&mut self, sql: &str, parameters: &[(&str, &str)]) -> Result<Answer, ClientError> {
+        self.send(parameters, Bytes::copy_from_slice(sql.as_bytes())).await
+    }
+
+    /// Sends one POST. `parameters` go into the URL. A connection that the server had closed meanwhile is replaced at
+    /// once; nothing else is tried again here.
+    pub async fn send(&mut self, parameters: &[(&str, &str)], body: Bytes) -> Result<Answer, ClientError> {
+        let open = match self.open.take().filter(Open::is_fresh) {
+            Some(open) => match self.exchange(open, parameters, body.clone()).await {
+                Err(ClientError::NotSent { address, source }) => {
+                    tracing::debug!(%address, %source, "a kept connection was closed; connecting anew");
+                    self.connect().await?
+                }
+                done => return done,
+            },
+            None => self.connect().await?,
+        };
+        self.exchange(open, parameters, body).await
+    }
+
+    /// The next connection must reach the same resolved address again: an earlier request may still take effect there,
+    /// and only there will its repetition be recognised.
+    pub fn pin(&mut self) {
+        self.pinned = self.reached;
+    }
+
+    /// Any address of the host will do again.
+    pub fn unpin(&mut self) {
+        self.pinned = None;
+    }
+
+    /// Goes on to the next configured address.
+    pub fn next_address(&mut self) {
+        self.disconnect();
+        self.pinned = None;
+        self.at = (self.at + 1) % self.config.addresses.len().max(1);
+    }
+
+    /// Throws the connection away.
+    pub fn disconnect(&mut self) {
+        self.open = None;
+    }
+
+    async fn exchange(
+        &mut self,
+        mut open: Open,
+        parameters: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Answer, ClientError> {
+        let (limit, address) = (self.config.timeout, open.address);
+        let mut request = Request::post(target(parameters)).body(Full::new(body))?;
+        request.headers_mut().extend(open.headers.clone());
+        let exchange = async {
+            let response = open.sender.try_send_request(request).await.map_err(|mut refused| {
+                // The message comes back only if not one byte of it was written.
+                let unsent = refused.take_message().is_some();
+                let source = refused.into_error();
+                if unsent { ClientError::NotSent { address, source } } else { ClientError::Broken { address, source } }
+            })?;
+            let keep = keep_alive(response.headers());
+            let (answer, whole) = read(response).await.map_err(|source| ClientError::Broken { address, source })?;
+            Ok::<_, ClientError>((answer, whole, keep))
+        };
+        // Whatever fails or is cut leaves `open` to be dropped: the stream may be out of step.
+        let (answer, whole, keep) =
+            timeout(limit, exchange).await.map_err(|_| ClientError::Timeout { address, limit })??;
+        if whole {
+            open.idle_until = Instant::now() + keep;
+            self.open = Some(open);
+        }
+        Ok(answer)
+    }
+
+    async fn connect(&mut self) -> Result<Open, ClientError> {
+        let ClickHouseAddress { tls, host } = self.config.addresses.get(self.at).ok_or(ClientError::NoAddress)?;
+        let headers = self.headers(host)?;
+        let tls = if *tls { self.tls.as_ref() } else { None };
+        let limit = self.config.timeout.min(MAX_CONNECT);
+        let (stream, address): (Stream, SocketAddr) = match self.pinned {
+            Some(pinned) if still_of(host, pinned, limit).await => {
+                (net::connect_at(host, pinned, tls, limit).await?, pinned)
+            }
+            _ => net::connect(host, tls, limit).await?,
+        };
+        self.reached = Some(address);
+        // Nothing goes over the wire here: HTTP/1 has no handshake of its own.
+        let shaken = handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = shaken.map_err(|source| ClientError::NotSent { address, source })?;
+        let driver = tokio::spawn(async move {
+            if let Err(cause) = connection.await {
+                tracing::debug!(%address, %cause, "the connection to ClickHouse ended");
+            }
+        });
+        Ok(Open { sender, driver, address, headers, idle_until: Instant::now() })
+    }
+
+    /// Read at each connect, so that a rotated password file is noticed.
+    fn headers(&self, host: &HostPort) -> Result<HeaderMap, ClientError> {
+        let value =
+            |name, text: &str| HeaderValue::from_bytes(text.as_bytes()).map_err(|_| ClientError::Unsendable(name));
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, value("CLICKHOUSE_URL", &host.to_string())?);
+        headers.insert("x-clickhouse-user", value("CLICKHOUSE_USER", &self.config.user)?);
+        let password = self.config.password.read()?;
+        if !password.is_empty() {
+            let mut key = value("CLICKHOUSE_PASSWORD", &password)?;
+            key.set_sensitive(true);
+            headers.insert("x-clickhouse-key", key);
+        }
+        Ok(headers)
+    }
+}
+
+impl Open {
+    fn is_fresh(&self) -> bool {
+        !self.sender.is_closed() && Instant::now() < self.idle_until
+    }
+}
+
+/// A server on the way answers a SYN at once or never.
+const MAX_CONNECT: Duration = Duration::from_secs(5);
+/// Kept of an error's text.
+const MAX_ERROR: usize = 16 * 1024;
+/// Kept of a query's result: the columns of the widest tables are far smaller.
+const MAX_RESULT: usize = 4 * 1024 * 1024;
+
+/// Whether a name still resolves to an address. If not, the server has moved and the address is nobody's.
+async fn still_of(host: &HostPort, address: SocketAddr, limit: Duration) -> bool {
+    let lookup = tokio::net::lookup_host((host.host.as_str(), host.port));
+    match timeout(limit, lookup).await {
+        Ok(Ok(mut found)) => found.any(|one| one == address),
+        // No answer from the resolver says nothing about the address.
+        Ok(Err(_)) | Err(_) => true,
+    }
+}
+
+/// How long the server keeps an idle connection, with a second for what is on its way.
+fn keep_alive(headers: &HeaderMap) -> Duration {
+    let text = headers.get("keep-alive").and_then(|value| value.to_str().ok()).unwrap_or("");
+    let seconds = text.split(',').find_map(|part| part.trim().strip_prefix("timeout=")?.parse::<u64>().ok());
+    seconds.map_or(Duration::from_secs(2), |seconds| Duration::from_secs(seconds.saturating_sub(1)))
+}
+
+/// The answer, and whether its body was read to the end.
+async fn read(response: Response<Incoming>) -> Result<(Answer, bool), hyper::Error> {
+    let (head, mut body) = response.into_parts();
+    let mut answer = Answer {
+        status: head.status.as_u16(),
+        code: number(&head.headers, "x-clickhouse-exception-code"),
+        written_rows: head.headers.get("x-clickhouse-summary").and_then(written_rows),
+        retry_after: number(&head.headers, RETRY_AFTER.as_str()).map(Duration::from_secs),
+        text: String::new(),
+    };
+    let limit = if answer.status == 200 && answer.code.is_none() { MAX_RESULT } else { MAX_ERROR };
+    let mut bytes = Vec::new();
+    let mut whole = true;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        let taken = data.len().min(limit - bytes.len());
+        bytes.extend(data.iter().take(taken));
+        if taken < data.len() {
+            whole = false;
+            break;
+        }
+    }
+    answer.text = String::from_utf8_lossy(&bytes).into_owned();
+    if answer.code.is_none() {
+        answer.code = code_in(&answer.text);
+    }
+    Ok((answer, whole))
+}
+
+fn number<T: std::str::FromStr>(headers: &HeaderMap, name: &str) -> Option<T> {
+    headers.get(name)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// The summary is a JSON object whose numbers are strings.
+fn written_rows(summary: &HeaderValue) -> Option<u64> {
+    #[derive(serde::Deserialize)]
+    struct Summary<'a> {
+        written_rows: &'a str,
+    }
+    let summary: Summary<'_> = serde_json::from_slice(summary.as_bytes()).ok()?;
+    summary.written_rows.parse().ok()
+}
+
+/// Servers that had sent the head already, and proxies that drop headers, leave the code in the text only.
+fn code_in(text: &str) -> Option<u32> {
+    let (digits, _) = text.strip_prefix("Code: ")?.split_once('.')?;
+    digits.parse().ok()
+}
+
+/// The request target: parameters percent-encoded.
+fn target(parameters: &[(&str, &str)]) -> String {
+    let mut out = "/".to_owned();
+    for (at, (name, value)) in parameters.iter().enumerate() {
+        out.push(if at == 0 { '?' } else { '&' });
+        encode(name, &mut out);
+        out.push('=');
+        encode(value, &mut out);
+    }
+    out
+}
+
+fn encode(text: &str, out: &mut String) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            // Writing into a String cannot fail.
+            let written = write!(out, "%{byte:02X}");
+            debug_assert!(written.is_ok());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_encoded() {
+        assert_eq!(target(&[]), "/");
+        assert_eq!(
+            target(&[("query", "INSERT INTO `a&b` (`ü`)"), ("x", "")]),
+            "/?query=INSERT%20INTO%20%60a%26b%60%20%28%60%C3%BC%60%29&x="
+        );
+    }
+
+    #[test]
+    fn headers_are_understood() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(keep_alive(&headers), Duration::from_secs(2));
+        headers.insert("keep-alive", HeaderValue::from_static("timeout=30, max=9999"));
+        assert_eq!(keep_alive(&headers), Duration::from_secs(29));
+        let summary = HeaderValue::from_static(r#"{"read_rows":"0","written_rows":"2000","elapsed_ns":"5"}"#);
+        assert_eq!(written_rows(&summary), Some(2000));
+        assert_eq!(written_rows(&HeaderValue::from_static("{}")), None);
+        assert_eq!(code_in("Code: 53. DB::Exception: no"), Some(53));
+        assert_eq!(code_in("Code: 530"), None);
+    }
+}

@@ -1,0 +1,236 @@
+//! What an answer to an insert means: one table by exception code, because the HTTP status says little (500 covers bad
+//! rows, overload and transient faults alike). Codes: `ErrorCodes.cpp`, or system.errors on the server.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::client::{Answer, ClientError};
+
+/// What has to happen with the batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The rows are in the table.
+    Stored,
+    /// The same bytes, the same token, the same address, after a pause.
+    Retry,
+    /// The same after a longer pause.
+    Overloaded,
+    /// The table is no longer what the batch was encoded for.
+    SchemaChanged,
+    /// At least one row cannot be stored, and none was.
+    BadRows,
+    /// Nothing will go in until a person acts: keep everything, say so, keep trying.
+    Misconfigured,
+}
+
+/// A failed attempt.
+#[derive(Debug, Error)]
+#[error("{cause}")]
+pub struct Failure {
+    /// What has to happen; never [`Outcome::Stored`].
+    pub outcome: Outcome,
+    /// This attempt is known to have stored nothing. Otherwise its rows may be in the table, or may still get there.
+    pub nothing_stored: bool,
+    /// The server asked for at least this pause.
+    pub retry_after: Option<Duration>,
+    /// What happened.
+    #[source]
+    pub cause: Cause,
+}
+
+/// What went wrong.
+#[derive(Debug, Error)]
+pub enum Cause {
+    /// No whole answer.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// An exception of the server.
+    #[error("ClickHouse says {text}")]
+    Server {
+        /// Its number.
+        code: u32,
+        /// HTTP status.
+        status: u16,
+        /// Its text, shortened; begins with `Code: N.`.
+        text: String,
+    },
+    /// An answer that is not ClickHouse's.
+    #[error("HTTP status {status} without an exception code (a proxy on the way?): {text}")]
+    Http {
+        /// HTTP status.
+        status: u16,
+        /// Its text, shortened.
+        text: String,
+    },
+    /// A 200 that does not confirm the rows.
+    #[error("ClickHouse answered 200, but confirmed {written:?} of {sent} rows; text: {text:?}")]
+    Unconfirmed {
+        /// Rows sent.
+        sent: u64,
+        /// `written_rows`, where the answer had it.
+        written: Option<u64>,
+        /// The body, which must be empty.
+        text: String,
+    },
+}
+
+impl Failure {
+    /// Judges the answer to an insert of `rows` rows.
+    pub fn of_insert(answer: &Answer, rows: u64) -> Option<Self> {
+        let verdict = |outcome, nothing_stored, cause| {
+            Some(Self { outcome, nothing_stored, retry_after: answer.retry_after, cause })
+        };
+        let Some(code) = answer.code else {
+            if answer.status == 200 {
+                // Materialized views add their rows to the count, so more than were sent is usual.
+                if answer.text.is_empty() && answer.written_rows.is_some_and(|written| written >= rows) {
+                    return None;
+                }
+                let (written, text) = (answer.written_rows, clipped(&answer.text));
+                return verdict(Outcome::Retry, false, Cause::Unconfirmed { sent: rows, written, text });
+            }
+            let outcome = match answer.status {
+                429 => Outcome::Overloaded,
+                // 400: what is left of an earlier request on a reused connection can look like a broken one.
+                400 | 408 | 500.. => Outcome::Retry,
+                _ => Outcome::Misconfigured,
+            };
+            let text = clipped(&answer.text);
+            return verdict(outcome, false, Cause::Http { status: answer.status, text });
+        };
+        let (outcome, nothing_stored) = judge(code, &answer.text);
+        if outcome == Outcome::Stored {
+            return None;
+        }
+        // After a 200 the server had begun to answer: how far it came is unknown.
+        let nothing_stored = nothing_stored && answer.status != 200;
+        verdict(outcome, nothing_stored, Cause::Server { code, status: answer.status, text: clipped(&answer.text) })
+    }
+
+    /// Judges the answer to a query that changes nothing.
+    pub fn of_query(answer: &Answer) -> Option<Self> {
+        if answer.status == 200 && answer.code.is_none() {
+            return None;
+        }
+        Self::of_insert(answer, 0)
+    }
+
+    /// The server's number, if it was the server that failed.
+    pub fn code(&self) -> Option<u32> {
+        match &self.cause {
+            Cause::Server { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    /// The server answered and let us in, so it is there and the login is good.
+    pub fn is_contact(&self) -> bool {
+        self.code().is_some_and(|code| !LOGIN.contains(&code))
+    }
+
+    /// What a person can do about it.
+    pub fn cure(&self) -> &'static str {
+        match &self.cause {
+            Cause::Client(ClientError::Password(_) | ClientError::Unsendable(_)) => {
+                "check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD"
+            }
+            Cause::Client(ClientError::Timeout { .. }) => "see why the server is slow, or raise CLICKHOUSE_TIMEOUT_MS",
+            Cause::Client(_) => "check that the server runs and that CLICKHOUSE_URL is right",
+            Cause::Http { .. } => "check CLICKHOUSE_URL and what stands between this program and ClickHouse",
+            Cause::Unconfirmed { .. } => "check that nothing on the way to ClickHouse changes its answers",
+            Cause::Server { text, .. } if text.contains(VIEW) => {
+                "repair the materialized view; the table itself may hold the rows already"
+            }
+            Cause::Server { code, .. } => cure(*code),
+        }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(cause: ClientError) -> Self {
+        let outcome = match &cause {
+            ClientError::NoAddress
+            | ClientError::Password(_)
+            | ClientError::Unsendable(_)
+            | ClientError::Request(_) => Outcome::Misconfigured,
+            ClientError::Connect(_)
+            | ClientError::NotSent { .. }
+            | ClientError::Broken { .. }
+            | ClientError::Timeout { .. } => Outcome::Retry,
+        };
+        Self { outcome, nothing_stored: cause.nothing_sent(), retry_after: None, cause: cause.into() }
+    }
+}
+
+/// In the text of whatever a materialized view throws: the table itself holds the rows by then.
+const VIEW: &str = "while pushing to view";
+/// Refused logins.
+const LOGIN: [u32; 6] = [192, 193, 194, 195, 516, 720];
+
+/// The table: outcome, and whether the code proves that nothing was stored.
+fn judge(code: u32, text: &str) -> (Outcome, bool) {
+    if text.contains(VIEW) {
+        return (Outcome::Misconfigured, false);
+    }
+    match code {
+        // INSERT_WAS_DEDUPLICATED.
+        389 => (Outcome::Stored, false),
+        // Columns gone, renamed, made MATERIALIZED, or of another type.
+        8 | 10 | 16 | 20 | 44 | 47 | 50 | 53 | 70 => (Outcome::SchemaChanged, true),
+        117 if text.contains("Unknown column with name") => (Outcome::SchemaChanged, true),
+        // The number of partitions in one block, which has the same code as too many parts.
+        252 if text.contains("partitions for single INSERT block") => (Outcome::BadRows, true),
+        // Values that the table's types, constraints or Enums do not take.
+        6 | 38 | 41 | 69 | 72 | 117 | 130 | 321 | 349 | 376 | 407 | 441 | 469 | 563 | 675 | 676 | 691 => {
+            (Outcome::BadRows, true)
+        }
+        // Refused before anything was written: parts, concurrent queries, sessions, connections, quotas.
+        201 | 202 | 203 | 252 | 290 | 700 | 745 | 749 => (Outcome::Overloaded, true),
+        // Memory, threads, mutations, a Distributed table's backlog: met on the way.
+        241 | 364 | 439 | 574 | 692 => (Outcome::Overloaded, false),
+        // Login, rights, settings, a statement or a table that cannot take inserts, no table.
+        36 | 48 | 60 | 62 | 73 | 81 | 115 | 164 | 192..=195 | 218 | 344 | 381 | 452 | 497 | 516 | 720 | 741 => {
+            (Outcome::Misconfigured, true)
+        }
+        // Everything else, known (Keeper, network, shutdown, disk, a body broken on the way) or not: it may pass, and
+        // the rows may have been stored.
+        _ => (Outcome::Retry, false),
+    }
+}
+
+fn cure(code: u32) -> &'static str {
+    match code {
+        60 | 81 | 218 | 741 => {
+            "create the database and the table (sql/events.sql), or correct CLICKHOUSE_DATABASE and CLICKHOUSE_TABLE"
+        }
+        192..=195 | 516 | 720 => "check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD, and from where the user may log in",
+        497 => "grant the user INSERT and SHOW COLUMNS on the table",
+        164 => "give the user a profile that is not read-only",
+        115 | 452 => "let the user's profile and its constraints allow the settings of the insert",
+        48 => "CLICKHOUSE_TABLE must name a table that takes inserts, not a view",
+        252 => "let merges catch up; larger batches (BATCH_SIZE, BATCH_TIMEOUT_MS) make fewer parts",
+        241 => "give the server more memory, or lower BATCH_SIZE",
+        201 => "raise the user's quota, or wait for its interval to end",
+        202 | 203 | 290 | 439 | 700 | 745 | 749 => {
+            "the server is at a limit of queries or connections: raise it or lower the load"
+        }
+        242 | 225 | 999 => "the table has lost its Keeper: restore it",
+        243 => "free disk space on the server",
+        _ => "see the server's log",
+    }
+}
+
+/// The first line of a text, at most 400 characters.
+pub(crate) fn clipped(text: &str) -> String {
+    let line = text.lines().next().unwrap_or("");
+    let mut out: String = line.chars().take(400).collect();
+    if out.len() < line.len() {
+        out.push('…');
+    }
+    out
+}
+
+#[cfg(test)]
+#[path = "error_tests.rs"]
+mod tests;

@@ -1,0 +1,319 @@
+//! Gets blocks into the table: the retry loop around one insert, and the questions asked beside it.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use super::block::{Block, quoted};
+use super::client::Client;
+use super::error::{Failure, Outcome};
+use super::schema::{DescribeError, Schema, TOKEN, describe};
+use crate::backoff::Backoff;
+use crate::config::{ClickHouseConfig, TlsFiles};
+use crate::fence::Fence;
+use crate::net::tls::{TlsClient, TlsFileError};
+use crate::progress::InsertProgress;
+
+/// A block and the token that names its rows: the same token only ever goes with the same bytes.
+#[derive(Debug, Clone)]
+pub struct Insert {
+    /// The rows.
+    pub block: Block,
+    /// `insert_deduplication_token`.
+    pub token: String,
+}
+
+/// How an insert ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The rows are in the table.
+    Stored {
+        /// How many.
+        rows: u64,
+        /// From the first attempt to the good answer.
+        took: Duration,
+        /// Attempts made.
+        attempts: u32,
+    },
+    /// Given up: the rows are someone else's now, or this process ends.
+    Forgotten {
+        /// Why.
+        why: &'static str,
+        /// An attempt may have stored the rows, or may still.
+        on_wire_unknown: bool,
+    },
+    /// The table is no longer what the block was made for: describe it, encode anew.
+    SchemaChanged {
+        /// What the server said.
+        failure: Failure,
+        /// An earlier attempt may have stored the rows.
+        on_wire_unknown: bool,
+    },
+    /// At least one row cannot be stored, and this attempt stored none.
+    BadRows {
+        /// What the server said.
+        failure: Failure,
+        /// An earlier attempt may have stored the rows: then they must not be split.
+        on_wire_unknown: bool,
+    },
+}
+
+/// The one way to the table. Owns the connection; one request at a time.
+#[derive(Debug)]
+pub struct Inserter {
+    client: Client,
+    config: ClickHouseConfig,
+    progress: watch::Sender<InsertProgress>,
+    /// Tells this process's query ids from those of another that sends the same token.
+    nonce: u64,
+    sent: u64,
+}
+
+impl Inserter {
+    /// An inserter that has not connected yet.
+    ///
+    /// # Errors
+    /// When an address is https and its CA file cannot be used.
+    pub fn new(config: ClickHouseConfig, progress: watch::Sender<InsertProgress>) -> Result<Self, TlsFileError> {
+        // RandomState is keyed at random per process.
+        let nonce = RandomState::new().build_hasher().finish();
+        let secure = config.addresses.iter().any(|address| address.tls);
+        let files = TlsFiles { ca: config.ca_file.clone(), client: None };
+        let tls = secure.then(|| TlsClient::load(&files)).transpose()?;
+        Ok(Self { client: Client::new(config.clone(), tls), config, progress, nonce, sent: 0 })
+    }
+
+    /// Asks for the table's columns and what the server knows.
+    pub async fn describe(&mut self) -> Result<Arc<Schema>, DescribeError> {
+        let described = describe(&mut self.client, &self.config.database, &self.config.table).await;
+        let connected = match &described {
+            Err(DescribeError::Failed(failure)) => failure.is_contact(),
+            Err(DescribeError::Garbled { .. }) => false,
+            _ => true,
+        };
+        if !connected {
+            self.client.next_address();
+        }
+        self.progress.send_modify(|progress| {
+            progress.connected = connected;
+            match &described {
+                Ok(_) => progress.blocked = None,
+                // Passes by itself, or shows with the next insert.
+                Err(DescribeError::Failed(Failure { outcome: Outcome::Retry | Outcome::Overloaded, .. })) => {}
+                Err(cause) => progress.blocked = Some(format!("nothing can be stored: {cause}")),
+            }
+        });
+        described.map(Arc::new)
+    }
+
+    /// Asks for nothing, as the configured user: is the server there, and is the login good?
+    pub async fn probe(&mut self) -> Result<(), Failure> {
+        let answer = self.client.query("SELECT 1", &[]).await;
+        let failure = match answer {
+            Ok(answer) => Failure::of_query(&answer),
+            Err(cause) => Some(cause.into()),
+        };
+        self.contact(failure.as_ref().is_none_or(Failure::is_contact));
+        match failure {
+            None => Ok(()),
+            Some(failure) => {
+                self.client.next_address();
+                Err(failure)
+            }
+        }
+    }
+
+    /// Sends a block until its outcome is known: the same bytes, token and settings each time, and the same address
+    /// while an attempt of unknown outcome may still take effect there.
+    ///
+    /// Before each attempt `fence` must hold. Once `stop` says true no further attempt follows a failed one; a request
+    /// on the wire is cut short by its own time limit only. Must not be cancelled: its outcome would be lost.
+    pub async fn insert(&mut self, insert: &Insert, fence: &mut Fence, stop: &mut watch::Receiver<bool>) -> Ended {
+        let started = Instant::now();
+        let mut tries = Tries::new();
+        loop {
+            if !fence.holds() {
+                return tries.forgotten("the partitions are no longer this member's");
+            }
+            tries.made += 1;
+            let Some(failure) = self.attempt(insert, tries.made).await else {
+                self.stored(insert.block.rows);
+                if tries.made > 1 {
+                    tracing::info!(attempts = tries.made, rows = insert.block.rows, "the insert went through");
+                }
+                return Ended::Stored { rows: insert.block.rows, took: started.elapsed(), attempts: tries.made };
+            };
+            self.client.disconnect();
+            // What earlier attempts may have done decides with this one's failure; only then does this one count.
+            let on_wire_unknown = tries.unknown;
+            match failure.outcome {
+                Outcome::SchemaChanged => {
+                    self.failed(&failure, None);
+                    return Ended::SchemaChanged { failure, on_wire_unknown };
+                }
+                Outcome::BadRows if failure.nothing_stored => {
+                    self.failed(&failure, None);
+                    return Ended::BadRows { failure, on_wire_unknown };
+                }
+                _ => {}
+            }
+            self.choose_address(&mut tries, &failure, insert);
+            let pause = tries.pause(&failure);
+            self.failed(&failure, tries.blocked(&failure));
+            tries.log(&failure, insert, pause);
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = fence.broken() => return tries.forgotten("the partitions are no longer this member's"),
+                () = stopped(stop) => return tries.forgotten("stopping"),
+            }
+        }
+    }
+
+    async fn attempt(&mut self, insert: &Insert, number: u32) -> Option<Failure> {
+        let Insert { block, token } = insert;
+        let schema = &block.schema;
+        self.sent += 1;
+        let sql = format!(
+            "INSERT INTO {}.{} ({}) FORMAT Native",
+            quoted(&schema.database),
+            quoted(&schema.table),
+            block.column_list
+        );
+        // Below the request's own limit, so that an insert nobody waits for ends on the server too.
+        let seconds = (self.config.timeout.mul_f32(0.9).as_secs()).max(1).to_string();
+        let query_id = format!("{token}-{number}-{:x}-{}", self.nonce, self.sent);
+        let mut parameters = vec![
+            ("query", sql.as_str()),
+            ("decompress", "1"),
+            ("query_id", &query_id),
+            ("max_execution_time", &seconds),
+        ];
+        if schema.takes_token {
+            parameters.push((TOKEN, token));
+        }
+        parameters.extend(schema.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        match self.client.send(&parameters, block.body.clone()).await {
+            Ok(answer) => Failure::of_insert(&answer, block.rows),
+            Err(cause) => Some(cause.into()),
+        }
+    }
+
+    /// A retry of unknown outcome goes where the first went, unless the table's replicas share what they know of
+    /// tokens; after a definite refusal any address will do.
+    fn choose_address(&mut self, tries: &mut Tries, failure: &Failure, insert: &Insert) {
+        tries.unknown |= !failure.nothing_stored;
+        let shared = insert.block.schema.dedup == super::schema::Dedup::Replicated;
+        if tries.unknown && !shared {
+            if !tries.pinned {
+                self.client.pin();
+                tries.pinned = true;
+            }
+        } else if !failure.is_contact() || shared {
+            self.client.next_address();
+        }
+    }
+
+    fn contact(&self, connected: bool) {
+        self.progress.send_if_modified(|progress| {
+            let changed = progress.connected != connected;
+            progress.connected = connected;
+            changed
+        });
+    }
+
+    fn stored(&mut self, rows: u64) {
+        self.client.unpin();
+        self.progress.send_modify(|progress| {
+            progress.connected = true;
+            progress.rows += rows;
+            progress.batches += 1;
+            progress.last_stored_at = Some(SystemTime::now());
+            progress.blocked = None;
+        });
+    }
+
+    fn failed(&self, failure: &Failure, blocked: Option<String>) {
+        self.progress.send_modify(|progress| {
+            progress.connected = failure.is_contact();
+            progress.failed_attempts += 1;
+            if blocked.is_some() {
+                progress.blocked = blocked;
+            }
+        });
+    }
+}
+
+/// Failed attempts that are no more than a WARNING.
+const QUICK: u32 = 3;
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const FIRST_OVERLOADED: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// The longest pause a server may ask for.
+const MAX_ASKED: Duration = Duration::from_secs(300);
+const LOG_EVERY: Duration = Duration::from_secs(60);
+
+/// The attempts at one insert.
+#[derive(Debug)]
+struct Tries {
+    made: u32,
+    /// One of them may have stored the rows, or may still.
+    unknown: bool,
+    pinned: bool,
+    usual: Backoff,
+    overloaded: Backoff,
+    logged: Option<Instant>,
+}
+
+impl Tries {
+    fn new() -> Self {
+        Self {
+            made: 0,
+            unknown: false,
+            pinned: false,
+            usual: Backoff::new(FIRST_PAUSE, MAX_PAUSE),
+            overloaded: Backoff::new(FIRST_OVERLOADED, MAX_PAUSE),
+            logged: None,
+        }
+    }
+
+    fn forgotten(&self, why: &'static str) -> Ended {
+        Ended::Forgotten { why, on_wire_unknown: self.unknown }
+    }
+
+    fn pause(&mut self, failure: &Failure) -> Duration {
+        let pause = match failure.outcome {
+            Outcome::Overloaded => self.overloaded.pause(),
+            _ => self.usual.pause(),
+        };
+        pause.max(failure.retry_after.unwrap_or_default().min(MAX_ASKED))
+    }
+
+    /// Whether a person should look at it by now, and the sentence for that person.
+    fn blocked(&self, failure: &Failure) -> Option<String> {
+        let blocked = self.made > QUICK || failure.outcome == Outcome::Misconfigured;
+        blocked.then(|| format!("nothing can be stored: {failure}; {}", failure.cure()))
+    }
+
+    /// The first tries are WARNINGs, one each: nothing is lost. Then an ERROR at once and every minute.
+    fn log(&mut self, failure: &Failure, insert: &Insert, pause: Duration) {
+        let (attempts, rows) = (self.made, insert.block.rows);
+        let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        let cure = failure.cure();
+        if self.blocked(failure).is_none() {
+            tracing::warn!(attempts, rows, pause_ms, cause = %failure, "the insert failed; trying again");
+        } else if self.logged.is_none_or(|last| last.elapsed() >= LOG_EVERY) {
+            self.logged = Some(Instant::now());
+            tracing::error!(attempts, rows, pause_ms, cause = %failure, cure, "nothing can be stored; trying on");
+        }
+    }
+}
+
+/// Returns once it is time to stop; a closed channel is no order to stop. May be cancelled.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

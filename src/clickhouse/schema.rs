@@ -1,0 +1,416 @@
+//! What the table looks like, and what the server knows: asked, never assumed.
+//!
+//! Columns come from system.columns (types on one line), existence from DESCRIBE (which says 60 or 81, where
+//! system.columns is merely empty), the engine from system.tables, known settings from system.settings.
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use super::block::quoted;
+use super::client::Client;
+use super::error::{Failure, clipped};
+use super::types::{DataType, TypeError};
+use crate::columns::Missing;
+
+/// A table as far as inserts care. Two equal ones take the same blocks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schema {
+    /// The database.
+    pub database: String,
+    /// The table.
+    pub table: String,
+    /// The columns that events may fill, in the table's order.
+    pub columns: Vec<SchemaColumn>,
+    /// Columns that no insert names, and why.
+    pub left_out: Vec<LeftOut>,
+    /// The table's engine.
+    pub engine: String,
+    /// The table's sorting key, as it was written.
+    pub sorting_key: String,
+    /// Whether a repeated insert is recognised.
+    pub dedup: Dedup,
+    /// The settings every insert carries, as far as this server knows them.
+    pub settings: Vec<(String, String)>,
+    /// The server takes `insert_deduplication_token`.
+    pub takes_token: bool,
+}
+
+/// A column that events may fill.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SchemaColumn {
+    /// Its name, which is also the JSON key.
+    pub name: String,
+    /// Its type as the table has it.
+    pub type_name: String,
+    /// The type a block declares for it; differs for LowCardinality of something other than String.
+    pub wire_type: String,
+    /// Its type.
+    pub data_type: DataType,
+    /// What a row without a value gets.
+    pub missing: Missing,
+}
+
+/// A column that no insert names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub why: Why,
+}
+
+/// Why no insert names a column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// The server computes it.
+    Materialized,
+    /// It is an expression only.
+    Alias,
+    /// Its type is not supported; it always gets its DEFAULT.
+    Unsupported(TypeError),
+}
+
+/// Whether the table recognises a repeated insert by its token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dedup {
+    /// It does not: a retry after an unknown outcome may store rows twice.
+    Off,
+    /// A plain MergeTree that remembers that many parts.
+    Window(u64),
+    /// A replicated table, which always does.
+    Replicated,
+}
+
+impl fmt::Display for Dedup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::Window(parts) => write!(f, "window {parts}"),
+            Self::Replicated => f.write_str("replicated"),
+        }
+    }
+}
+
+/// Why the table is not known.
+#[derive(Debug, Error)]
+pub enum DescribeError {
+    /// The server cannot be asked.
+    #[error("{0}; {cure}", cure = .0.cure())]
+    Failed(#[from] Failure),
+    /// No such database or table.
+    #[error("{database}.{table} does not exist ({failure}); {cure}", cure = .failure.cure())]
+    Missing {
+        /// The database.
+        database: String,
+        /// The table.
+        table: String,
+        /// What the server said.
+        failure: Box<Failure>,
+    },
+    /// The table is there, but its columns may not be seen.
+    #[error("the columns of {database}.{table} are hidden from the user; grant SHOW COLUMNS on the table")]
+    Hidden {
+        /// The database.
+        database: String,
+        /// The table.
+        table: String,
+    },
+    /// Columns that cannot be filled and have no default.
+    #[error("{}", list(.0))]
+    Unfillable(Vec<Unfillable>),
+    /// No column is left that an event could fill.
+    #[error("{database}.{table} has no column that an insert could name")]
+    NoColumns {
+        /// The database.
+        database: String,
+        /// The table.
+        table: String,
+    },
+    /// An answer that cannot be read.
+    #[error("cannot read the server's answer to {query}: {cause}; is CLICKHOUSE_URL an HTTP address of ClickHouse?")]
+    Garbled {
+        /// What was asked.
+        query: &'static str,
+        /// What is wrong with it.
+        cause: String,
+    },
+}
+
+/// A column that cannot be filled and has no default.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("column {column} {type_name}: {cause}; give it a DEFAULT (then it is left out), or change its type")]
+pub struct Unfillable {
+    /// Its name.
+    pub column: String,
+    /// Its type.
+    pub type_name: String,
+    /// What is wrong with it.
+    pub cause: TypeError,
+}
+
+fn list(columns: &[Unfillable]) -> String {
+    columns.iter().map(Unfillable::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// One row of system.columns.
+#[derive(Debug, Clone, serde::Deserialize)]
+struct Described {
+    name: String,
+    type_name: String,
+    default_kind: String,
+}
+
+/// Asks the server about a table.
+pub(super) async fn describe(client: &mut Client, database: &str, table: &str) -> Result<Schema, DescribeError> {
+    let missing = |failure: Failure| match failure.code() {
+        Some(60 | 81) => DescribeError::Missing {
+            database: database.to_owned(),
+            table: table.to_owned(),
+            failure: Box::new(failure),
+        },
+        _ => DescribeError::Failed(failure),
+    };
+    let of = format!("{}.{}", quoted(database), quoted(table));
+    let described = client.query(&format!("DESCRIBE TABLE {of} FORMAT JSONCompactEachRow"), &[]).await;
+    if let Some(failure) = Failure::of_query(&described.map_err(Failure::from)?) {
+        return Err(missing(failure));
+    }
+    let (database_value, table_value) = (escaped(database), escaped(table));
+    let named = [("param_d", &*database_value), ("param_t", &*table_value)];
+    let columns: Vec<Described> = rows(
+        client,
+        "SELECT name, type, default_kind FROM system.columns WHERE database = {d:String} AND table = {t:String} \
+         ORDER BY position FORMAT JSONCompactEachRow",
+        &named,
+    )
+    .await?;
+    if columns.is_empty() {
+        return Err(DescribeError::Hidden { database: database.to_owned(), table: table.to_owned() });
+    }
+    let engines: Vec<(String, String, String)> = rows(
+        client,
+        "SELECT engine, engine_full, sorting_key FROM system.tables WHERE database = {d:String} AND name = {t:String} \
+         FORMAT JSONCompactEachRow",
+        &named,
+    )
+    .await?;
+    let (engine, engine_full, sorting_key) = engines.into_iter().next().unwrap_or_default();
+    let windows: Vec<(String,)> = rows(
+        client,
+        "SELECT value FROM system.merge_tree_settings WHERE name = 'non_replicated_deduplication_window' \
+         FORMAT JSONCompactEachRow",
+        &[],
+    )
+    .await?;
+    let server_window = windows.first().and_then(|(value,)| value.parse().ok()).unwrap_or(0);
+    let names: Vec<String> = SETTINGS.iter().map(|(name, _)| format!("'{name}'")).collect();
+    let known: Vec<(String,)> = rows_of(
+        client,
+        &format!(
+            "SELECT name FROM system.settings WHERE name IN ('{TOKEN}', {}) FORMAT JSONCompactEachRow",
+            names.join(", ")
+        ),
+        "system.settings",
+        &[],
+    )
+    .await?;
+    let knows = |name: &str| known.iter().any(|(one,)| one == name);
+    let (columns, left_out) = fillable(columns)?;
+    if columns.is_empty() {
+        return Err(DescribeError::NoColumns { database: database.to_owned(), table: table.to_owned() });
+    }
+    Ok(Schema {
+        database: database.to_owned(),
+        table: table.to_owned(),
+        columns,
+        left_out,
+        dedup: dedup(&engine, &engine_full, server_window),
+        engine,
+        sorting_key,
+        settings: settings(knows),
+        takes_token: knows(TOKEN),
+    })
+}
+
+/// Names the batch to the server, so that its repetition is recognised.
+pub(super) const TOKEN: &str = "insert_deduplication_token";
+
+/// What every insert says explicitly, because the defaults differ by version: no queue of the server's between us and
+/// the table, deduplication on (also in views), a NULL asks for the DEFAULT, a column that is gone is an error, a
+/// Distributed table answers after its shards did.
+const SETTINGS: [(&str, &str); 8] = [
+    ("async_insert", "0"),
+    ("insert_deduplicate", "1"),
+    ("deduplicate_insert", "enable"),
+    ("deduplicate_blocks_in_dependent_materialized_views", "1"),
+    ("input_format_null_as_default", "1"),
+    ("input_format_skip_unknown_fields", "0"),
+    ("distributed_foreground_insert", "1"),
+    // The older name of the one above.
+    ("insert_distributed_sync", "1"),
+];
+
+fn settings(knows: impl Fn(&str) -> bool) -> Vec<(String, String)> {
+    let newer = knows("distributed_foreground_insert");
+    SETTINGS
+        .iter()
+        .filter(|(name, _)| knows(name) && !(newer && *name == "insert_distributed_sync"))
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+fn fillable(described: Vec<Described>) -> Result<(Vec<SchemaColumn>, Vec<LeftOut>), DescribeError> {
+    let (mut columns, mut left_out, mut unfillable) = (Vec::new(), Vec::new(), Vec::new());
+    for Described { name, type_name, default_kind } in described {
+        // An EPHEMERAL column is not stored, but others' defaults are computed from it: filled like any other, and
+        // without a value it takes its own default.
+        let has_default = match default_kind.as_str() {
+            "MATERIALIZED" => {
+                left_out.push(LeftOut { name, why: Why::Materialized });
+                continue;
+            }
+            "ALIAS" => {
+                left_out.push(LeftOut { name, why: Why::Alias });
+                continue;
+            }
+            kind => !kind.is_empty(),
+        };
+        match DataType::parse(&type_name) {
+            Ok(data_type) => {
+                let missing = match (data_type.is_nullable(), has_default) {
+                    (true, has_default) => Missing::Null { has_default },
+                    (false, true) => Missing::Default,
+                    (false, false) => Missing::Zero,
+                };
+                let wire_type = wire_type(&type_name, &data_type).to_owned();
+                columns.push(SchemaColumn { name, type_name, wire_type, data_type, missing });
+            }
+            Err(cause) if has_default => left_out.push(LeftOut { name, why: Why::Unsupported(cause) }),
+            Err(cause) => unfillable.push(Unfillable { column: name, type_name, cause }),
+        }
+    }
+    if unfillable.is_empty() { Ok((columns, left_out)) } else { Err(DescribeError::Unfillable(unfillable)) }
+}
+
+fn wire_type<'a>(type_name: &'a str, data_type: &DataType) -> &'a str {
+    let inner = type_name.strip_prefix("LowCardinality(").and_then(|rest| rest.strip_suffix(')'));
+    match data_type.bare() {
+        DataType::LowCardinality => type_name,
+        _ => inner.unwrap_or(type_name),
+    }
+}
+
+fn dedup(engine: &str, engine_full: &str, server_window: u64) -> Dedup {
+    if !engine.ends_with("MergeTree") {
+        return Dedup::Off;
+    }
+    // SharedMergeTree is the cloud's replicated engine.
+    if engine.starts_with("Replicated") || engine.starts_with("Shared") {
+        return Dedup::Replicated;
+    }
+    let settings = engine_full.rsplit_once(" SETTINGS ").map_or("", |(_, settings)| settings);
+    let own = settings.split(',').find_map(|setting| {
+        let (name, value) = setting.split_once('=')?;
+        (name.trim() == "non_replicated_deduplication_window").then(|| value.trim().parse().ok())?
+    });
+    match own.unwrap_or(server_window) {
+        0 => Dedup::Off,
+        parts => Dedup::Window(parts),
+    }
+}
+
+async fn rows<T: DeserializeOwned>(
+    client: &mut Client,
+    query: &'static str,
+    parameters: &[(&str, &str)],
+) -> Result<Vec<T>, DescribeError> {
+    rows_of(client, query, query, parameters).await
+}
+
+async fn rows_of<T: DeserializeOwned>(
+    client: &mut Client,
+    sql: &str,
+    query: &'static str,
+    parameters: &[(&str, &str)],
+) -> Result<Vec<T>, DescribeError> {
+    let answer = client.query(sql, parameters).await.map_err(Failure::from)?;
+    if let Some(failure) = Failure::of_query(&answer) {
+        return Err(failure.into());
+    }
+    let lines = answer.text.lines().filter(|line| !line.is_empty());
+    lines
+        .map(|line| {
+            serde_json::from_str(line)
+                .map_err(|cause| DescribeError::Garbled { query, cause: format!("{cause} in {}", clipped(line)) })
+        })
+        .collect()
+}
+
+/// Query parameters are read like a TSV field.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n").replace('\r', "\\r").replace('\0', "\\0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described(rows: &[(&str, &str, &str)]) -> Vec<Described> {
+        rows.iter()
+            .map(|(name, type_name, kind)| Described {
+                name: (*name).to_owned(),
+                type_name: (*type_name).to_owned(),
+                default_kind: (*kind).to_owned(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_table_decides_what_is_filled() {
+        let (columns, left_out) = fillable(described(&[
+            ("a", "String", ""),
+            ("b", "LowCardinality(FixedString(2))", "DEFAULT"),
+            ("c", "Nullable(UInt8)", ""),
+            ("d", "Nullable(UInt8)", "DEFAULT"),
+            ("e", "UInt8", "EPHEMERAL"),
+            ("f", "UInt8", "MATERIALIZED"),
+            ("g", "UInt8", "ALIAS"),
+            ("h", "Point", "DEFAULT"),
+        ]))
+        .unwrap();
+        let seen: Vec<_> = columns.iter().map(|column| (&*column.name, &*column.wire_type, column.missing)).collect();
+        assert_eq!(
+            seen,
+            [
+                ("a", "String", Missing::Zero),
+                ("b", "FixedString(2)", Missing::Default),
+                ("c", "Nullable(UInt8)", Missing::Null { has_default: false }),
+                ("d", "Nullable(UInt8)", Missing::Null { has_default: true }),
+                ("e", "UInt8", Missing::Default),
+            ]
+        );
+        let names: Vec<_> = left_out.iter().map(|column| &*column.name).collect();
+        assert_eq!(names, ["f", "g", "h"]);
+    }
+
+    #[test]
+    fn every_column_that_cannot_be_filled_is_named() {
+        let error = fillable(described(&[("p", "Point", ""), ("q", "Tuple(UInt8)", ""), ("r", "String", "")]));
+        let text = error.unwrap_err().to_string();
+        for part in ["column p Point", "column q Tuple(UInt8)", "not supported", "give it a DEFAULT"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    #[test]
+    fn deduplication_is_read_from_the_engine() {
+        let full = "MergeTree ORDER BY a TTL b + 1 SETTINGS index_granularity = 8192, non_replicated_deduplication_window = 100";
+        assert_eq!(dedup("MergeTree", full, 0), Dedup::Window(100));
+        assert_eq!(dedup("MergeTree", "MergeTree ORDER BY a", 0), Dedup::Off);
+        assert_eq!(dedup("SummingMergeTree", "SummingMergeTree ORDER BY a", 7).to_string(), "window 7");
+        assert_eq!(dedup("ReplicatedMergeTree", "", 0).to_string(), "replicated");
+        assert_eq!(dedup("Null", "Null", 7).to_string(), "off");
+    }
+}

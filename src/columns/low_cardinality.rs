@@ -1,0 +1,263 @@
+//! `LowCardinality(String)`: a dictionary while the batch has few distinct values, plain strings beyond.
+//!
+//! Wire form with rows: `u64 1` (version), `u64 flags` (index width | 0x200 keys follow | 0x400 they replace the
+//! dictionary), `u64 n_keys`, the keys as a String column, `u64 n_rows`, the indexes. Keys may repeat and the order is
+//! free, but in the Nullable form index 0 is NULL and key 1 the empty string, so both are always there.
+
+use super::{Sink, Strings, put_varint};
+
+/// The values of a `LowCardinality(String)` column.
+#[derive(Debug)]
+pub struct LowCardinality {
+    store: Store,
+}
+
+#[derive(Debug)]
+enum Store {
+    Dictionary(Dictionary),
+    /// More distinct values than a dictionary is worth. The server takes plain strings for the column as well.
+    Plain(Strings),
+}
+
+impl Default for LowCardinality {
+    fn default() -> Self {
+        Self { store: Store::Dictionary(Dictionary::new()) }
+    }
+}
+
+impl LowCardinality {
+    /// Appends a string.
+    pub fn push(&mut self, text: &[u8]) {
+        match &mut self.store {
+            Store::Plain(strings) => strings.push(text),
+            Store::Dictionary(dictionary) => {
+                if dictionary.push(text) {
+                    return;
+                }
+                let mut strings = dictionary.spell_out();
+                strings.push(text);
+                self.store = Store::Plain(strings);
+            }
+        }
+    }
+
+    /// Whether it goes as `LowCardinality(…)`; else as plain strings.
+    pub fn is_dictionary(&self) -> bool {
+        matches!(self.store, Store::Dictionary(_))
+    }
+
+    pub(super) fn push_missing(&mut self) {
+        match &mut self.store {
+            Store::Dictionary(dictionary) => dictionary.indexes.push(NULL),
+            Store::Plain(strings) => strings.push_missing(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match &self.store {
+            Store::Dictionary(dictionary) => dictionary.indexes.len(),
+            Store::Plain(strings) => strings.len(),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        match &self.store {
+            Store::Dictionary(dictionary) => dictionary.indexes.len() * 2 + dictionary.keys.len(),
+            Store::Plain(strings) => strings.bytes(),
+        }
+    }
+
+    pub(super) fn pop(&mut self) {
+        match &mut self.store {
+            // The key stays: an unused key costs its bytes and nothing else.
+            Store::Dictionary(dictionary) => drop(dictionary.indexes.pop()),
+            Store::Plain(strings) => strings.pop(),
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        match &mut self.store {
+            Store::Dictionary(dictionary) => dictionary.clear(),
+            Store::Plain(_) => *self = Self::default(),
+        }
+    }
+
+    pub(super) fn encode(&self, sink: Sink<'_>) {
+        match &self.store {
+            Store::Dictionary(dictionary) => dictionary.encode(sink),
+            Store::Plain(strings) => strings.encode(sink),
+        }
+    }
+}
+
+/// Index of the NULL key.
+const NULL: u16 = 0;
+/// Distinct values beyond which plain strings are cheaper for both sides, and the hash table would outgrow its use.
+const MAX_KEYS: usize = 4096;
+/// Places looked at for one key: colliding keys, chosen by whoever writes the events, cost no more than this. A key
+/// that finds no place is written a second time, which the format allows.
+const MAX_PROBES: usize = 16;
+const FIRST_TABLE: usize = 64;
+const VERSION: u64 = 1;
+const FLAGS: u64 = 0x200 | 0x400;
+
+#[derive(Debug)]
+struct Dictionary {
+    /// In wire form.
+    keys: Vec<u8>,
+    /// Start and end of each key's bytes in `keys`, without the length prefix.
+    spans: Vec<(usize, usize)>,
+    /// Open addressing, a power of two of places, at most half full. An index of [`NULL`] marks a free place.
+    table: Vec<Place>,
+    indexes: Vec<u16>,
+    /// Index of the value pushed last: events in a row are often alike.
+    recent: u16,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    hash: u32,
+    index: u16,
+}
+
+const FREE: Place = Place { hash: 0, index: NULL };
+
+impl Dictionary {
+    fn new() -> Self {
+        let mut empty = Self {
+            keys: Vec::new(),
+            spans: Vec::new(),
+            table: vec![FREE; FIRST_TABLE],
+            indexes: Vec::new(),
+            recent: NULL,
+        };
+        empty.clear();
+        empty
+    }
+
+    fn clear(&mut self) {
+        self.keys.clear();
+        self.spans.clear();
+        self.table.fill(FREE);
+        self.indexes.clear();
+        self.append_key(b"");
+        self.recent = NULL;
+        // The empty string proper: found by its hash like any other key.
+        self.intern(b"");
+    }
+
+    /// False when the dictionary is full and the text is not in it.
+    fn push(&mut self, text: &[u8]) -> bool {
+        if self.recent != NULL && self.key(self.recent) == text {
+            self.indexes.push(self.recent);
+            return true;
+        }
+        let Some(index) = self.intern(text) else { return false };
+        self.recent = index;
+        self.indexes.push(index);
+        true
+    }
+
+    fn intern(&mut self, text: &[u8]) -> Option<u16> {
+        let hash = hash(text);
+        let mut free = None;
+        for place in self.places(hash) {
+            let found = *self.table.get(place)?;
+            if found.index == NULL {
+                free = Some(place);
+                break;
+            }
+            if found.hash == hash && self.key(found.index) == text {
+                return Some(found.index);
+            }
+        }
+        let index = u16::try_from(self.spans.len()).ok().filter(|index| usize::from(*index) < MAX_KEYS)?;
+        self.append_key(text);
+        if let Some(place) = free.and_then(|place| self.table.get_mut(place)) {
+            *place = Place { hash, index };
+        }
+        if self.spans.len() * 2 > self.table.len() {
+            self.grow();
+        }
+        Some(index)
+    }
+
+    fn places(&self, hash: u32) -> impl Iterator<Item = usize> + use<> {
+        let mask = self.table.len() - 1;
+        (0..MAX_PROBES).map(move |step| (hash as usize).wrapping_add(step) & mask)
+    }
+
+    fn grow(&mut self) {
+        let wider = vec![FREE; self.table.len() * 2];
+        let old = std::mem::replace(&mut self.table, wider);
+        for place in old.into_iter().filter(|place| place.index != NULL) {
+            let free = self.places(place.hash).find(|at| self.table.get(*at).is_some_and(|held| held.index == NULL));
+            if let Some(free) = free.and_then(|at| self.table.get_mut(at)) {
+                *free = place;
+            }
+        }
+    }
+
+    fn append_key(&mut self, text: &[u8]) {
+        put_varint(text.len(), &mut self.keys);
+        let start = self.keys.len();
+        self.keys.extend_from_slice(text);
+        self.spans.push((start, self.keys.len()));
+    }
+
+    fn key(&self, index: u16) -> &[u8] {
+        let span = self.spans.get(usize::from(index));
+        span.and_then(|(start, end)| self.keys.get(*start..*end)).unwrap_or(b"")
+    }
+
+    fn spell_out(&self) -> Strings {
+        let mut strings = Strings::default();
+        for index in &self.indexes {
+            strings.push(self.key(*index));
+        }
+        strings
+    }
+
+    fn encode(&self, sink: Sink<'_>) {
+        let narrow = self.spans.len() <= 256;
+        sink(&VERSION.to_le_bytes());
+        sink(&(FLAGS | u64::from(!narrow)).to_le_bytes());
+        sink(&count(self.spans.len()));
+        sink(&self.keys);
+        sink(&count(self.indexes.len()));
+        let mut piece = [0; 512];
+        for rows in self.indexes.chunks(piece.len() / 2) {
+            let used = if narrow {
+                for (index, place) in rows.iter().zip(&mut piece) {
+                    [*place, _] = index.to_le_bytes();
+                }
+                rows.len()
+            } else {
+                for (index, place) in rows.iter().zip(piece.chunks_exact_mut(2)) {
+                    place.copy_from_slice(&index.to_le_bytes());
+                }
+                rows.len() * 2
+            };
+            sink(piece.get(..used).unwrap_or(&[]));
+        }
+    }
+}
+
+fn count(number: usize) -> [u8; 8] {
+    (number as u64).to_le_bytes()
+}
+
+/// Multiply and fold, eight bytes at a time. Not keyed: [`MAX_PROBES`] bounds what chosen keys can cost.
+fn hash(text: &[u8]) -> u32 {
+    let mut state = text.len() as u64;
+    let mut mix = |word: u64| {
+        state = (state.rotate_left(23) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        state ^= state >> 32;
+    };
+    let (words, rest) = text.as_chunks::<8>();
+    for word in words {
+        mix(u64::from_le_bytes(*word));
+    }
+    mix(rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
+    (state >> 32) as u32
+}

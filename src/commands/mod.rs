@@ -1,0 +1,3 @@
+//! Commands beside the bridge itself.
+
+pub mod healthcheck;

@@ -1,0 +1,10 @@
+//! JSON events into the columns of the open batch.
+
+mod reject;
+mod rows;
+mod time;
+mod value;
+mod visit;
+
+pub use reject::{Class, Reject};
+pub use rows::{Origin, Place, Rows, UnknownKeys};

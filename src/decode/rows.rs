@@ -1,0 +1,272 @@
+//! The open rows of one batch: events in, one Native block out.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::de::IgnoredAny;
+use uuid::{Uuid, uuid};
+
+use super::reject::{Class, Fault, Reject};
+use super::time::Moment;
+use super::value::{push_moment, push_uuid, set_moment};
+use super::visit::{Keys, MAX_DEPTH, Walk};
+use crate::clickhouse::block::Block;
+use crate::clickhouse::compress::Frames;
+use crate::clickhouse::schema::Schema;
+use crate::clickhouse::types::DataType;
+use crate::columns::{Cells, Column};
+
+/// Where all events of a batch come from. Part of the ids given to events without one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The id of the Kafka cluster.
+    pub cluster_id: String,
+    /// The topic.
+    pub topic: String,
+}
+
+/// Where one event comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The partition.
+    pub partition: i32,
+    /// The offset in it.
+    pub offset: i64,
+    /// The record's timestamp in milliseconds since 1970; -1 for none.
+    pub timestamp_ms: i64,
+}
+
+/// Keys of events that no column has, with how often they came. Only so many names are kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnknownKeys {
+    counts: BTreeMap<String, u64>,
+    /// Keys beyond the names that are kept.
+    pub others: u64,
+    unreported: Vec<String>,
+}
+
+impl UnknownKeys {
+    /// Names and counts.
+    pub fn counts(&self) -> &BTreeMap<String, u64> {
+        &self.counts
+    }
+
+    /// The names seen for the first time since the last call.
+    pub fn take_new(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.unreported)
+    }
+
+    pub(super) fn count(&mut self, key: &str) {
+        if let Some(count) = self.counts.get_mut(key) {
+            *count += 1;
+        } else if self.counts.len() < MAX_UNKNOWN && key.len() <= MAX_UNKNOWN_BYTES {
+            self.counts.insert(key.to_owned(), 1);
+            self.unreported.push(key.to_owned());
+        } else {
+            self.others += 1;
+        }
+    }
+}
+
+const MAX_UNKNOWN: usize = 64;
+const MAX_UNKNOWN_BYTES: usize = 256;
+
+/// The open columns of one batch.
+#[derive(Debug)]
+pub struct Rows {
+    schema: Arc<Schema>,
+    origin: Origin,
+    cells: Vec<Cells>,
+    rows: usize,
+    held: usize,
+    keys: Keys,
+    as_text: Vec<bool>,
+    faults: Vec<(usize, Fault)>,
+    unknown: UnknownKeys,
+    /// Columns with a meaning of their own, where their type fits.
+    event_id: Option<usize>,
+    event_time: Option<usize>,
+    ingested_at: Option<usize>,
+    /// Rows whose event_time is the time of encoding, because neither the event nor its record had one.
+    untimed: Vec<usize>,
+    frames: Frames,
+}
+
+/// The namespace of the ids given to events without one. Never changes: a replay must give the same ids.
+const NAMESPACE: Uuid = uuid!("0fd44c70-9117-4325-a5c2-46c6a55d671f");
+
+impl Rows {
+    /// No rows yet, for a table and a topic.
+    pub fn new(schema: &Arc<Schema>, origin: Origin) -> Self {
+        let named = |name: &str, fits: fn(&DataType) -> bool| {
+            schema.columns.iter().position(|column| column.name == name && fits(column.data_type.bare()))
+        };
+        let is_time = |data_type: &DataType| matches!(data_type, DataType::DateTime | DataType::DateTime64(_));
+        let ingested_at = named("ingested_at", is_time);
+        Self {
+            origin,
+            cells: schema.columns.iter().map(|column| Cells::new(&column.data_type, column.missing)).collect(),
+            rows: 0,
+            held: 0,
+            keys: Keys::new(schema, ingested_at),
+            as_text: vec![false; schema.columns.len()],
+            faults: Vec::new(),
+            unknown: UnknownKeys::default(),
+            event_id: named("event_id", |data_type| matches!(data_type, DataType::Uuid)),
+            event_time: named("event_time", is_time),
+            ingested_at,
+            untimed: Vec::new(),
+            frames: Frames::default(),
+            schema: Arc::clone(schema),
+        }
+    }
+
+    /// Appends an event as one row, or says why it cannot; then the rows are as before.
+    pub fn push(&mut self, place: &Place, value: &[u8]) -> Result<(), Reject> {
+        if let Err(reject) = self.walk(value) {
+            for cells in &mut self.cells {
+                cells.truncate(self.rows);
+            }
+            return Err(reject);
+        }
+        self.complete(place);
+        self.rows += 1;
+        Ok(())
+    }
+
+    /// Rows held.
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// No rows held.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// Bytes the rows take.
+    pub fn bytes(&self) -> usize {
+        self.held
+    }
+
+    /// Keys that no column has.
+    pub fn unknown_keys(&mut self) -> &mut UnknownKeys {
+        &mut self.unknown
+    }
+
+    /// Encodes the rows and starts over; the columns keep their room. `now` becomes their ingested_at.
+    pub fn encode(&mut self, now: SystemTime) -> Block {
+        let now = Moment::from_clock(now);
+        if let Some(cells) = self.ingested_at.and_then(|at| self.cells.get_mut(at)) {
+            for row in 0..self.rows {
+                set_moment(cells.column_mut(), row, now);
+            }
+        }
+        if let Some(cells) = self.event_time.and_then(|at| self.cells.get_mut(at)) {
+            for row in &self.untimed {
+                set_moment(cells.column_mut(), *row, now);
+            }
+        }
+        let block = Block::encode(&self.schema, &self.cells, self.rows, &mut self.frames);
+        self.clear();
+        block
+    }
+
+    /// Forgets the rows; the columns keep their room.
+    pub fn clear(&mut self) {
+        for cells in &mut self.cells {
+            cells.clear();
+        }
+        self.untimed.clear();
+        self.rows = 0;
+        self.held = 0;
+    }
+
+    fn walk(&mut self, value: &[u8]) -> Result<(), Reject> {
+        let whole = |class, reason: String| Reject { class, column: None, reason };
+        let text = std::str::from_utf8(value).map_err(|cause| whole(Class::InvalidUtf8, cause.to_string()))?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim_ascii();
+        if !text.starts_with('{') {
+            return Err(match serde_json::from_str::<IgnoredAny>(text) {
+                Ok(_) => whole(Class::NotAnObject, "the value is JSON, but no object".to_owned()),
+                Err(cause) => whole(Class::InvalidJson, cause.to_string()),
+            });
+        }
+        let mut unknown = Some(&mut self.unknown);
+        loop {
+            self.faults.clear();
+            let mut walk = Walk {
+                keys: &mut self.keys,
+                cells: &mut self.cells,
+                row: self.rows,
+                as_text: &mut self.as_text,
+                faults: &mut self.faults,
+                unknown: unknown.take(),
+                again: false,
+                too_deep: false,
+            };
+            walk.run(text).map_err(|cause| whole(Class::InvalidJson, cause.to_string()))?;
+            if walk.too_deep {
+                return Err(whole(Class::TooDeep, format!("nested deeper than {MAX_DEPTH}")));
+            }
+            if !walk.again {
+                break;
+            }
+            // Each further walk takes at least one more column as text, so this ends.
+            for cells in &mut self.cells {
+                cells.truncate(self.rows);
+            }
+        }
+        match self.faults.drain(..).next() {
+            None => Ok(()),
+            Some((column, Fault { class, reason })) => {
+                let column = self.schema.columns.get(column).map(|column| column.name.clone());
+                Err(Reject { class, column, reason })
+            }
+        }
+    }
+
+    /// Gives the columns without a value what belongs there.
+    fn complete(&mut self, place: &Place) {
+        self.held = 0;
+        for (at, cells) in self.cells.iter_mut().enumerate() {
+            if cells.len() == self.rows {
+                let at = Some(at);
+                let given: Result<bool, Infallible> = cells.push(|column| {
+                    Ok(if at == self.event_id {
+                        give_id(column, &self.origin, place)
+                    } else if at == self.event_time {
+                        // A timestamp that the column's bounds exclude is as good as none.
+                        let stamp = Moment::from_millis(place.timestamp_ms);
+                        if stamp.is_err() {
+                            self.untimed.push(self.rows);
+                        }
+                        push_moment(column, stamp.unwrap_or(Moment::EPOCH))
+                    } else if at == self.ingested_at {
+                        push_moment(column, Moment::EPOCH)
+                    } else {
+                        false
+                    })
+                });
+                if given == Ok(false) {
+                    cells.push_missing();
+                }
+            }
+            self.held += cells.bytes();
+        }
+    }
+}
+
+fn give_id(column: &mut Column, origin: &Origin, place: &Place) -> bool {
+    let Column::Uuid(values) = column else { return false };
+    // A topic's name cannot hold a slash, so no two places give one name.
+    let name = format!("{}/{}/{}/{}", origin.cluster_id, origin.topic, place.partition, place.offset);
+    push_uuid(values, Uuid::new_v5(&NAMESPACE, name.as_bytes()));
+    true
+}
+
+#[cfg(test)]
+#[path = "rows_tests.rs"]
+mod tests;

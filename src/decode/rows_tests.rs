@@ -1,0 +1,279 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::clickhouse::schema::{Dedup, SchemaColumn};
+use crate::columns::Missing;
+
+fn schema(columns: &[(&str, &str, Missing)]) -> Arc<Schema> {
+    let column = |(name, type_name, missing): &(&str, &str, Missing)| SchemaColumn {
+        name: (*name).to_owned(),
+        type_name: (*type_name).to_owned(),
+        wire_type: (*type_name).to_owned(),
+        data_type: DataType::parse(type_name).unwrap(),
+        missing: *missing,
+    };
+    Arc::new(Schema {
+        database: "d".to_owned(),
+        table: "t".to_owned(),
+        columns: columns.iter().map(column).collect(),
+        left_out: Vec::new(),
+        engine: "MergeTree".to_owned(),
+        sorting_key: String::new(),
+        dedup: Dedup::Off,
+        settings: Vec::new(),
+        takes_token: true,
+    })
+}
+
+fn rows(columns: &[(&str, &str, Missing)]) -> Rows {
+    Rows::new(&schema(columns), Origin { cluster_id: "c".to_owned(), topic: "t".to_owned() })
+}
+
+const PLACE: Place = Place { partition: 0, offset: 0, timestamp_ms: 1_768_954_900_524 };
+
+/// The data bytes of the only column after one event.
+fn one(type_name: &str, json: &str) -> Result<Vec<u8>, Class> {
+    let mut rows = rows(&[("a", type_name, Missing::Zero)]);
+    let event = format!("{{\"a\": {json}}}");
+    let pushed = rows.push(&PLACE, event.as_bytes());
+    assert_eq!(rows.len(), usize::from(pushed.is_ok()));
+    if let Err(reject) = pushed {
+        assert_eq!(rows.bytes(), 0);
+        assert!(matches!(reject.class, Class::InvalidJson) || reject.column.as_deref() == Some("a"), "{reject}");
+        assert!(!reject.reason.is_empty());
+        return Err(reject.class);
+    }
+    let mut out = Vec::new();
+    rows.cells[0].encode(&mut |bytes| out.extend_from_slice(bytes));
+    Ok(out)
+}
+
+fn string(json: &str) -> String {
+    let encoded = one("String", json).unwrap();
+    assert_eq!(encoded.len() - 1, usize::from(encoded[0]));
+    String::from_utf8(encoded[1..].to_vec()).unwrap()
+}
+
+#[test]
+fn text_columns_take_anything_unchanged() {
+    for (json, text) in [
+        (r#""plain""#, "plain"),
+        (r#""a\"\n\u00fc\ud83d\ude00""#, "a\"\nü😀"),
+        ("5", "5"),
+        ("-5", "-5"),
+        ("-0", "-0"),
+        ("1.10", "1.10"),
+        ("1e5", "1e5"),
+        ("123456789012345678901234567890", "123456789012345678901234567890"),
+        ("true", "true"),
+        ("null", ""),
+        (r#"{"b" : [1.10, "\u00fc"]}"#, r#"{"b" : [1.10, "\u00fc"]}"#),
+        ("[ ]", "[ ]"),
+    ] {
+        assert_eq!(string(json), text, "{json}");
+    }
+    assert_eq!(one("FixedString(2)", "12"), Ok(b"12".to_vec()));
+    assert_eq!(one("FixedString(2)", "123"), Err(Class::OutOfRange));
+    assert_eq!(one("String", r#""\ud800""#), Err(Class::InvalidJson));
+}
+
+#[test]
+fn numbers() {
+    for (json, expected) in [
+        ("5", Ok(5)),
+        ("\"5\"", Ok(5)),
+        ("5.0", Ok(5)),
+        ("\"5.0\"", Ok(5)),
+        ("1e2", Ok(100)),
+        ("true", Ok(1)),
+        ("\"\"", Ok(0)),
+        ("null", Ok(0)),
+        ("255", Ok(255)),
+        ("256", Err(Class::OutOfRange)),
+        ("-1", Err(Class::OutOfRange)),
+        ("1e300", Err(Class::OutOfRange)),
+        ("3.7", Err(Class::InvalidValue)),
+        ("\"3.7\"", Err(Class::InvalidValue)),
+        ("\"five\"", Err(Class::InvalidValue)),
+        ("\" 5\"", Err(Class::InvalidValue)),
+        ("[5]", Err(Class::InvalidValue)),
+        ("{}", Err(Class::InvalidValue)),
+    ] {
+        assert_eq!(one("UInt8", json), expected.map(|number| vec![number]), "{json}");
+    }
+    assert_eq!(one("UInt64", "18446744073709551615"), Ok(vec![255; 8]));
+    assert_eq!(one("UInt64", "18446744073709551616"), Err(Class::OutOfRange));
+    assert_eq!(one("Float64", "\"-1.5\""), Ok((-1.5_f64).to_le_bytes().to_vec()));
+    assert_eq!(one("Float32", "7"), Ok(7_f32.to_le_bytes().to_vec()));
+    assert_eq!(one("Float32", "1e39"), Err(Class::OutOfRange));
+    for not_finite in ["\"nan\"", "\"inf\"", "true"] {
+        assert_eq!(one("Float64", not_finite), Err(Class::InvalidValue));
+    }
+}
+
+#[test]
+fn the_other_types() {
+    for (json, expected) in [("true", 1), ("0", 0), ("\"True\"", 1), ("\"0\"", 0), ("1.0", 1), ("\"\"", 0)] {
+        assert_eq!(one("Bool", json), Ok(vec![expected]), "{json}");
+    }
+    for bad in ["2", "\"yes\"", "[]", "-1"] {
+        assert_eq!(one("Bool", bad), Err(Class::InvalidValue), "{bad}");
+    }
+    let uuid = [0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 0x00, 0xff, 0xee, 0xdd, 0xcc, 0xbb, 0xaa, 0x99, 0x88];
+    assert_eq!(one("UUID", "\"00112233-4455-6677-8899-AABBccddeeff\""), Ok(uuid.to_vec()));
+    assert_eq!(one("UUID", "\"00112233\""), Err(Class::InvalidValue));
+    assert_eq!(one("IPv4", "\"1.2.3.4\""), Ok(vec![4, 3, 2, 1]));
+    assert_eq!(one("IPv6", "\"1.2.3.4\"").unwrap()[10..], [0xff, 0xff, 1, 2, 3, 4]);
+    assert_eq!(one("IPv6", "\"::1\"").unwrap()[15], 1);
+    assert_eq!(one("IPv6", "\"::g\""), Err(Class::InvalidValue));
+    assert_eq!(one("Enum8('a' = -2, 'b' = 5)", "\"b\""), Ok(vec![5]));
+    assert_eq!(one("Enum8('a' = -2, 'b' = 5)", "-2"), Ok(vec![0xfe]));
+    assert_eq!(one("Enum8('a' = -2, 'b' = 5)", "\"c\""), Err(Class::InvalidValue));
+    assert_eq!(one("Enum8('a' = -2, 'b' = 5)", "0"), Err(Class::InvalidValue));
+    assert_eq!(one("Date", "\"2026-01-21\""), Ok(20_474_u16.to_le_bytes().to_vec()));
+    assert_eq!(one("Date32", "\"1969-12-31\""), Ok((-1_i32).to_le_bytes().to_vec()));
+    assert_eq!(one("DateTime", "1768954900.9"), Ok(1_768_954_900_u32.to_le_bytes().to_vec()));
+    let ticks = 1_768_954_900_524_i64.to_le_bytes().to_vec();
+    for json in ["1768954900.524", "\"1768954900.524\"", "1768954900524", "\"2026-01-21T00:21:40.524Z\""] {
+        assert_eq!(one("DateTime64(3)", json), Ok(ticks.clone()), "{json}");
+    }
+    assert_eq!(one("DateTime64(3)", "\"1969-01-01\""), Err(Class::OutOfRange));
+    assert_eq!(one("DateTime64(3)", "true"), Err(Class::InvalidValue));
+}
+
+#[test]
+fn whole_events_that_are_bad() {
+    let mut rows = rows(&[("a", "String", Missing::Zero), ("n", "UInt8", Missing::Zero)]);
+    let deep = |levels: usize, key: &str| format!("{{\"{key}\": {}{}}}", "[".repeat(levels), "]".repeat(levels));
+    for (event, class) in [
+        (b"\xff".to_vec(), Class::InvalidUtf8),
+        (b"{\"a\": \"\xed\xa0\x80\"}".to_vec(), Class::InvalidUtf8),
+        (b"".to_vec(), Class::InvalidJson),
+        (b"{".to_vec(), Class::InvalidJson),
+        (b"{\"a\": 1} x".to_vec(), Class::InvalidJson),
+        (b"{\"n\": \"x\"".to_vec(), Class::InvalidJson),
+        (b"[]".to_vec(), Class::NotAnObject),
+        (b" null".to_vec(), Class::NotAnObject),
+        (b"\"a\"".to_vec(), Class::NotAnObject),
+        (deep(64, "a").into_bytes(), Class::TooDeep),
+        (deep(64, "other").into_bytes(), Class::TooDeep),
+        (deep(100_000, "a").into_bytes(), Class::TooDeep),
+        (deep(100_000, "other").into_bytes(), Class::TooDeep),
+        (deep(100_000, "n").into_bytes(), Class::InvalidValue),
+    ] {
+        let reject = rows.push(&PLACE, &event).unwrap_err();
+        assert_eq!(reject.class, class, "{reject}");
+    }
+    assert_eq!((rows.len(), rows.bytes()), (0, 0));
+    rows.push(&PLACE, deep(63, "a").as_bytes()).unwrap();
+    rows.push(&PLACE, b" \t{}\r\n").unwrap();
+    assert_eq!(rows.len(), 2);
+}
+
+#[test]
+fn of_a_repeated_key_the_last_counts() {
+    let mut rows = rows(&[("a", "String", Missing::Zero), ("n", "UInt8", Missing::Default)]);
+    rows.push(&PLACE, br#"{"n": "bad", "a": {"x": 1}, "n": 3, "a": "last"}"#).unwrap();
+    let reject = rows.push(&PLACE, br#"{"n": 3, "n": "bad"}"#).unwrap_err();
+    assert_eq!(reject.to_string(), "invalid_value in n: \"bad\" is not an integer");
+    rows.push(&PLACE, br#"{"n": 3, "n": null, "\u0061": 7}"#).unwrap();
+    let mut out = Vec::new();
+    for cells in &rows.cells {
+        cells.encode(&mut |bytes| out.extend_from_slice(bytes));
+    }
+    assert_eq!(out, [b"\x04last\x017".as_slice(), &[0, 1, 3, 0]].concat());
+}
+
+#[test]
+fn unknown_keys_are_counted_once_an_event_and_bounded() {
+    let mut rows = rows(&[("a", "String", Missing::Zero)]);
+    // The object makes the event be walked twice.
+    rows.push(&PLACE, br#"{"x": 1, "a": {"y": 2}, "x": [1]}"#).unwrap();
+    rows.push(&PLACE, br#"{"x": 1}"#).unwrap();
+    assert_eq!(rows.unknown_keys().take_new(), ["x"]);
+    assert_eq!(rows.unknown_keys().counts()["x"], 3);
+    for number in 0..1000 {
+        rows.push(&PLACE, format!("{{\"key {number}\": 1}}").as_bytes()).unwrap();
+    }
+    assert_eq!(rows.unknown_keys().counts().len(), MAX_UNKNOWN);
+    assert_eq!(rows.unknown_keys().others, 1000 - 63);
+    assert_eq!(rows.unknown_keys().take_new().len(), 63);
+}
+
+#[test]
+fn the_three_names_act_only_on_fitting_types() {
+    let place = Place { partition: 1, offset: 2, timestamp_ms: 1_768_954_900_524 };
+    let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000);
+    let mut fitting = rows(&[
+        ("event_id", "UUID", Missing::Default),
+        ("event_time", "DateTime", Missing::Default),
+        ("ingested_at", "Nullable(DateTime64(3))", Missing::Null { has_default: false }),
+    ]);
+    fitting.push(&place, br#"{"event_time": null, "ingested_at": "garbage", "event_id": ""}"#).unwrap();
+    fitting.push(&Place { timestamp_ms: -1, ..place }, b"{}").unwrap();
+    let block = fitting.encode(now);
+    assert_eq!(block.column_list, "`event_id`,`event_time`,`ingested_at`");
+    let sent = unframed(&block.body);
+    let times = [1_768_954_900_u32.to_le_bytes(), 1_800_000_000_u32.to_le_bytes()].concat();
+    assert!(sent.windows(8).any(|window| window == times), "the record's timestamp, then the time of encoding");
+    let ours = [&[0, 0][..], &1_800_000_000_000_i64.to_le_bytes().repeat(2)].concat();
+    assert!(sent.ends_with(&ours));
+    // By `uuid5(namespace, "c/t/1/2")` of Python's uuid module.
+    let id = Uuid::new_v5(&NAMESPACE, b"c/t/1/2");
+    let mut bytes = Vec::new();
+    bytes.extend(id.as_u64_pair().0.to_le_bytes());
+    bytes.extend(id.as_u64_pair().1.to_le_bytes());
+    assert!(sent.windows(16).any(|window| window == bytes));
+
+    let mut other = rows(&[
+        ("event_id", "String", Missing::Zero),
+        ("event_time", "Int64", Missing::Zero),
+        ("ingested_at", "String", Missing::Zero),
+    ]);
+    other.push(&place, br#"{"ingested_at": "theirs"}"#).unwrap();
+    assert!(unframed(&other.encode(now).body).ends_with(b"\x06theirs"));
+}
+
+#[test]
+fn a_block_names_at_least_one_column() {
+    let mut rows = rows(&[("a", "UInt8", Missing::Default), ("b", "String", Missing::Default)]);
+    rows.push(&PLACE, b"{}").unwrap();
+    let block = rows.encode(SystemTime::now());
+    assert_eq!(block.column_list, "`a`");
+    assert_eq!(unframed(&block.body), b"\x01\x01\x01a\x0fNullable(UInt8)\x01\x00");
+    assert_eq!((rows.len(), rows.bytes()), (0, 0));
+}
+
+/// The content of a body of one frame.
+fn unframed(body: &[u8]) -> Vec<u8> {
+    let plain = u32::from_le_bytes(body[21..25].try_into().unwrap());
+    lz4_flex::block::decompress(&body[25..], plain as usize).unwrap()
+}
+
+proptest! {
+    /// Bad events among good ones leave nothing behind, wherever they go wrong.
+    #[test]
+    fn bad_events_leave_no_trace(events in prop::collection::vec((0..6_usize, "[a-z\\\\\"]{0,6}", any::<u8>()), 1..30)) {
+        let columns = [("a", "String", Missing::Zero), ("l", "Nullable(String)", Missing::Null { has_default: false }), ("n", "UInt8", Missing::Default)];
+        let (mut clean, mut mixed) = (rows(&columns), rows(&columns));
+        for (kind, text, number) in events {
+            let text = serde_json::Value::from(text);
+            let good = match kind {
+                0 => format!(r#"{{"a": {text}, "l": {text}, "n": {number}}}"#),
+                1 => format!(r#"{{"n": {number}, "l": {{"x": {text}}}}}"#),
+                2 => format!(r#"{{"a": [{text}], "a": {text}}}"#),
+                3 => { mixed.push(&PLACE, format!(r#"{{"a": {text}, "l": 1.50, "n": -{number}.5}}"#).as_bytes()).unwrap_err(); continue }
+                4 => { mixed.push(&PLACE, format!(r#"{{"a": {text}, "l": [], "n": {number}, }}"#).as_bytes()).unwrap_err(); continue }
+                _ => { mixed.push(&PLACE, format!(r#"{{"n": {number}, "n": 256, "a": {text}}}"#).as_bytes()).unwrap_err(); continue }
+            };
+            clean.push(&PLACE, good.as_bytes()).unwrap();
+            mixed.push(&PLACE, good.as_bytes()).unwrap();
+        }
+        prop_assert_eq!(clean.len(), mixed.len());
+        prop_assert_eq!(clean.bytes(), mixed.bytes());
+        let now = SystemTime::now();
+        let (clean, mixed) = (clean.encode(now), mixed.encode(now));
+        prop_assert_eq!(clean.column_list, mixed.column_list);
+        prop_assert_eq!(clean.body, mixed.body);
+    }
+}

@@ -1,0 +1,270 @@
+//! One JSON value into one column: lenient where nothing is lost, otherwise a fault.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use uuid::Uuid;
+
+use super::reject::Fault;
+use super::time::{Moment, TimeFault, date32};
+use crate::clickhouse::types::EnumMembers;
+use crate::columns::{Column, Fixed};
+
+/// A value as JSON has it. null never gets here: it is a missing value.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Input<'a> {
+    Bool(bool),
+    Unsigned(u64),
+    Signed(i64),
+    /// Any other number, as far as eight bytes hold it.
+    Float(f64),
+    Text(&'a str),
+    /// The JSON text of anything but a string.
+    Json(&'a str),
+    /// An object or an array whose text is not at hand.
+    Composite,
+}
+
+/// What became of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stored {
+    /// The column has one more row.
+    Value,
+    /// "" in a column that is not of text: no value. The column is as before.
+    Missing,
+    /// The column keeps the JSON text of such a value: give it as [`Input::Json`]. The column is as before.
+    NeedsText,
+}
+
+/// Appends a value to a column. After a fault the column is as before.
+pub(super) fn store(column: &mut Column, input: Input<'_>) -> Result<Stored, Fault> {
+    let is_text = matches!(column, Column::String(_) | Column::LowCardinality(_) | Column::FixedString(_));
+    match input {
+        Input::Float(_) | Input::Composite if is_text => return Ok(Stored::NeedsText),
+        Input::Composite => return Err(Fault::invalid(format!("an object or array where {} belongs", kind(column)))),
+        Input::Text("") if !is_text => return Ok(Stored::Missing),
+        _ => {}
+    }
+    match column {
+        Column::String(strings) => with_text(input, |text| strings.push(text)),
+        Column::LowCardinality(strings) => with_text(input, |text| strings.push(text)),
+        Column::FixedString(strings) => {
+            with_text(input, |text| strings.push(text)).map_err(|cause| Fault::range(cause.to_string()))?;
+        }
+        Column::Bool(values) => values.push([u8::from(boolean(input)?)]),
+        Column::Integer(numbers) => {
+            let number = integer(input)?;
+            numbers.push(number).map_err(|cause| Fault::range(format!("{number} is {cause}")))?;
+        }
+        Column::Float32(values) => {
+            let number = float(input)?;
+            let narrow = number as f32;
+            if !narrow.is_finite() {
+                return Err(Fault::range(format!("{number} does not fit a Float32")));
+            }
+            values.push(narrow.to_le_bytes());
+        }
+        Column::Float64(values) => values.push(float(input)?.to_le_bytes()),
+        Column::Uuid(values) => push_uuid(values, uuid(input)?),
+        Column::Date(values) => values.push(moment(input)?.days().to_le_bytes()),
+        Column::Date32(values) => values.push(date(input)?.to_le_bytes()),
+        Column::DateTime(_) | Column::DateTime64 { .. } => {
+            let moment = moment(input)?;
+            push_moment(column, moment);
+        }
+        Column::Enum8 { members, values } => {
+            let [low, _] = member(members, input)?.to_le_bytes();
+            values.push([low]);
+        }
+        Column::Enum16 { members, values } => values.push(member(members, input)?.to_le_bytes()),
+        Column::Ipv4(values) => {
+            let address: Ipv4Addr = parsed(input, "an IPv4 address")?;
+            values.push(u32::from(address).to_le_bytes());
+        }
+        Column::Ipv6(values) => {
+            // An IPv4 address is taken as its mapped form, as the server does.
+            let mapped = |text: &str| text.parse::<Ipv4Addr>().ok().map(|address| address.to_ipv6_mapped());
+            let address = match input {
+                Input::Text(text) if mapped(text).is_some() => mapped(text).unwrap_or(Ipv6Addr::UNSPECIFIED),
+                other => parsed(other, "an IP address")?,
+            };
+            values.push(address.octets());
+        }
+    }
+    Ok(Stored::Value)
+}
+
+/// Appends a UUID: two numbers of eight bytes, the upper half first, each little-endian.
+pub(super) fn push_uuid(values: &mut Fixed<16>, uuid: Uuid) {
+    let (high, low) = uuid.as_u64_pair();
+    values.push(((u128::from(low) << 64) | u128::from(high)).to_le_bytes());
+}
+
+/// Appends a point in time to a DateTime or DateTime64 column; false and nothing for any other.
+pub(super) fn push_moment(column: &mut Column, moment: Moment) -> bool {
+    match column {
+        Column::DateTime(values) => values.push(moment.seconds().to_le_bytes()),
+        Column::DateTime64 { precision, ticks } => ticks.push(moment.ticks(*precision).to_le_bytes()),
+        _ => return false,
+    }
+    true
+}
+
+/// Replaces the point in time of a row.
+pub(super) fn set_moment(column: &mut Column, row: usize, moment: Moment) {
+    match column {
+        Column::DateTime(values) => values.set(row, moment.seconds().to_le_bytes()),
+        Column::DateTime64 { precision, ticks } => ticks.set(row, moment.ticks(*precision).to_le_bytes()),
+        _ => {}
+    }
+}
+
+/// Beyond it eight-byte floats skip integers.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+fn with_text<T>(input: Input<'_>, push: impl FnOnce(&[u8]) -> T) -> T {
+    match input {
+        Input::Text(text) | Input::Json(text) => push(text.as_bytes()),
+        Input::Bool(true) => push(b"true"),
+        Input::Bool(false) => push(b"false"),
+        Input::Unsigned(number) => push(number.to_string().as_bytes()),
+        Input::Signed(number) => push(number.to_string().as_bytes()),
+        // Asked for as JSON text before it comes here.
+        Input::Float(number) => push(number.to_string().as_bytes()),
+        Input::Composite => push(b""),
+    }
+}
+
+fn boolean(input: Input<'_>) -> Result<bool, Fault> {
+    match input {
+        Input::Bool(value) => Ok(value),
+        Input::Unsigned(0) => Ok(false),
+        Input::Unsigned(1) => Ok(true),
+        Input::Float(0.0) => Ok(false),
+        Input::Float(1.0) => Ok(true),
+        Input::Text(text) if text == "0" || text.eq_ignore_ascii_case("false") => Ok(false),
+        Input::Text(text) if text == "1" || text.eq_ignore_ascii_case("true") => Ok(true),
+        other => Err(unfit(other, "true, false, 0 or 1")),
+    }
+}
+
+fn integer(input: Input<'_>) -> Result<i128, Fault> {
+    let whole = |number: f64| (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i128);
+    let found = match input {
+        Input::Unsigned(number) => Some(i128::from(number)),
+        Input::Signed(number) => Some(i128::from(number)),
+        Input::Bool(value) => Some(i128::from(value)),
+        Input::Float(number) => {
+            if number.abs() > EXACT && number.fract() == 0.0 {
+                return Err(Fault::range(format!("{number} is too large to be an exact integer")));
+            }
+            whole(number)
+        }
+        Input::Text(text) => text.parse().ok().or_else(|| numeric(text).and_then(whole)),
+        Input::Json(_) | Input::Composite => None,
+    };
+    found.ok_or_else(|| unfit(input, "an integer"))
+}
+
+fn float(input: Input<'_>) -> Result<f64, Fault> {
+    let found = match input {
+        Input::Unsigned(number) => Some(number as f64),
+        Input::Signed(number) => Some(number as f64),
+        Input::Float(number) => Some(number),
+        Input::Text(text) => numeric(text),
+        Input::Bool(_) | Input::Json(_) | Input::Composite => None,
+    };
+    found.filter(|number| number.is_finite()).ok_or_else(|| unfit(input, "a number"))
+}
+
+/// A text that is a number; the standard parser alone would also take "inf" and "nan".
+fn numeric(text: &str) -> Option<f64> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E'));
+    text.parse().ok().filter(|number: &f64| plain && number.is_finite())
+}
+
+fn uuid(input: Input<'_>) -> Result<Uuid, Fault> {
+    match input {
+        Input::Text(text) => Uuid::try_parse(text).map_err(|_| unfit(input, "a UUID")),
+        other => Err(unfit(other, "a UUID")),
+    }
+}
+
+fn moment(input: Input<'_>) -> Result<Moment, Fault> {
+    let found = match input {
+        Input::Text(text) => Moment::parse(text),
+        Input::Unsigned(number) => Moment::parse(&number.to_string()),
+        Input::Signed(number) => Moment::parse(&number.to_string()),
+        // The shortest text that means this number: its digits are those the event had, where the number itself lies
+        // a little beside them and would lose the last one when cut.
+        Input::Float(number) => Moment::parse(&number.to_string()),
+        Input::Bool(_) | Input::Json(_) | Input::Composite => Err(TimeFault::Unreadable),
+    };
+    found.map_err(|fault| match fault {
+        TimeFault::Unreadable => unfit(input, "a time (RFC 3339, or a number since 1970)"),
+        TimeFault::OutOfRange => Fault::range(format!("{} is outside 1970 to 2105", shown(input))),
+    })
+}
+
+fn date(input: Input<'_>) -> Result<i32, Fault> {
+    if let Input::Text(text) = input
+        && let Some(days) = date32(text)
+    {
+        return Ok(days);
+    }
+    Ok(i32::from(moment(input)?.days()))
+}
+
+fn member(members: &EnumMembers, input: Input<'_>) -> Result<i16, Fault> {
+    let found = match input {
+        Input::Text(text) => members.value(text),
+        Input::Unsigned(number) => i16::try_from(number).ok().filter(|value| members.has(*value)),
+        Input::Signed(number) => i16::try_from(number).ok().filter(|value| members.has(*value)),
+        _ => None,
+    };
+    found.ok_or_else(|| unfit(input, "a member of the Enum"))
+}
+
+fn parsed<T: std::str::FromStr>(input: Input<'_>, what: &str) -> Result<T, Fault> {
+    match input {
+        Input::Text(text) => text.parse().map_err(|_| unfit(input, what)),
+        other => Err(unfit(other, what)),
+    }
+}
+
+fn unfit(input: Input<'_>, what: &str) -> Fault {
+    Fault::invalid(format!("{} is not {what}", shown(input)))
+}
+
+/// A value in an error, at most 60 characters of it.
+fn shown(input: Input<'_>) -> String {
+    let clipped = |text: &str| {
+        let mut out: String = text.chars().take(60).collect();
+        if out.len() < text.len() {
+            out.push('…');
+        }
+        out
+    };
+    match input {
+        Input::Bool(value) => value.to_string(),
+        Input::Unsigned(number) => number.to_string(),
+        Input::Signed(number) => number.to_string(),
+        Input::Float(number) => number.to_string(),
+        Input::Text(text) => format!("{:?}", clipped(text)),
+        Input::Json(text) => clipped(text),
+        Input::Composite => "an object or array".to_owned(),
+    }
+}
+
+fn kind(column: &Column) -> &'static str {
+    match column {
+        Column::String(_) | Column::LowCardinality(_) | Column::FixedString(_) => "a text",
+        Column::Bool(_) => "true or false",
+        Column::Integer(_) => "an integer",
+        Column::Float32(_) | Column::Float64(_) => "a number",
+        Column::Uuid(_) => "a UUID",
+        Column::Date(_) | Column::Date32(_) => "a date",
+        Column::DateTime(_) | Column::DateTime64 { .. } => "a time",
+        Column::Enum8 { .. } | Column::Enum16 { .. } => "a member of the Enum",
+        Column::Ipv4(_) | Column::Ipv6(_) => "an IP address",
+    }
+}

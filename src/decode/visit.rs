@@ -1,0 +1,290 @@
+//! The meaning of an event: serde_json walks the object, values go straight into the columns.
+//!
+//! Keys are looked at where they lie in the text. A value that does not fit is noted and the walk goes on, because the
+//! same key may come again further on, and then only that last value counts.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::reject::Fault;
+use super::rows::UnknownKeys;
+use super::value::{Input, Stored, store};
+use crate::clickhouse::schema::Schema;
+use crate::columns::Cells;
+
+/// How deep an event may nest, its own braces included.
+pub(super) const MAX_DEPTH: usize = 64;
+
+/// Finds the column of a key.
+#[derive(Debug)]
+pub(super) struct Keys {
+    by_name: HashMap<Box<str>, usize>,
+    names: Vec<Box<str>>,
+    /// The column found last time at each position of the object: producers write their keys in one order.
+    order: Vec<usize>,
+    /// Values under this key are ours to give.
+    ours: Option<usize>,
+}
+
+impl Keys {
+    pub(super) fn new(schema: &Schema, ours: Option<usize>) -> Self {
+        let names: Vec<Box<str>> = schema.columns.iter().map(|column| column.name.clone().into_boxed_str()).collect();
+        let by_name = names.iter().cloned().enumerate().map(|(at, name)| (name, at)).collect();
+        Self { by_name, order: vec![0; names.len() * 2], names, ours }
+    }
+
+    fn find(&mut self, position: usize, key: &str) -> Option<usize> {
+        let place = self.order.get_mut(position);
+        if let Some(place) = &place
+            && self.names.get(**place).is_some_and(|name| **name == *key)
+        {
+            return Some(**place);
+        }
+        let found = *self.by_name.get(key)?;
+        if let Some(place) = place {
+            *place = found;
+        }
+        Some(found)
+    }
+}
+
+/// One walk over one event.
+#[derive(Debug)]
+pub(super) struct Walk<'r> {
+    pub(super) keys: &'r mut Keys,
+    pub(super) cells: &'r mut [Cells],
+    /// The row being filled: rows before this event.
+    pub(super) row: usize,
+    /// Columns of text whose values are taken as JSON text, because some were no strings.
+    pub(super) as_text: &'r mut [bool],
+    /// Values that did not fit, by column; at most one each.
+    pub(super) faults: &'r mut Vec<(usize, Fault)>,
+    /// Keys without a column; not in a second walk, which would count them twice.
+    pub(super) unknown: Option<&'r mut UnknownKeys>,
+    /// A column was found whose value must be taken as JSON text: walk again.
+    pub(super) again: bool,
+    /// A value nests deeper than [`MAX_DEPTH`].
+    pub(super) too_deep: bool,
+}
+
+impl Walk<'_> {
+    /// Walks an object and nothing behind it.
+    pub(super) fn run(&mut self, text: &str) -> Result<(), serde_json::Error> {
+        let mut json = serde_json::Deserializer::from_str(text);
+        Event(self).deserialize(&mut json)?;
+        json.end()
+    }
+
+    fn set(&mut self, column: usize, input: Option<Input<'_>>) {
+        let Some(cells) = self.cells.get_mut(column) else { return };
+        cells.truncate(self.row);
+        if !self.faults.is_empty() {
+            self.faults.retain(|(at, _)| *at != column);
+        }
+        let Some(input) = input else { return };
+        let mut needs_text = false;
+        let pushed = cells.push(|values| {
+            let stored = store(values, input)?;
+            needs_text = stored == Stored::NeedsText;
+            Ok(stored == Stored::Value)
+        });
+        if let Err(fault) = pushed {
+            self.faults.push((column, fault));
+        }
+        if needs_text && let Some(as_text) = self.as_text.get_mut(column) {
+            *as_text = true;
+            self.again = true;
+        }
+    }
+
+    /// A value of a text column, as it stands in the event.
+    fn set_text(&mut self, column: usize, raw: &str) -> Result<(), serde_json::Error> {
+        let inside = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        match inside {
+            Some(plain) if !plain.contains('\\') => self.set(column, Some(Input::Text(plain))),
+            Some(_) => {
+                let text: String = serde_json::from_str(raw)?;
+                self.set(column, Some(Input::Text(&text)));
+            }
+            None if raw == "null" => self.set(column, None),
+            None => {
+                self.too_deep |= depth(raw) >= MAX_DEPTH;
+                self.set(column, Some(Input::Json(raw)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Levels of brackets in a JSON text.
+fn depth(raw: &str) -> usize {
+    if !raw.starts_with(['{', '[']) {
+        return 0;
+    }
+    let (mut level, mut deepest, mut quoted, mut escaped) = (0_usize, 0, false, false);
+    for byte in raw.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = quoted,
+            b'"' => quoted = !quoted,
+            b'{' | b'[' if !quoted => {
+                level += 1;
+                deepest = deepest.max(level);
+            }
+            b'}' | b']' if !quoted => level = level.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// The event itself.
+struct Event<'w, 'r>(&'w mut Walk<'r>);
+
+impl<'de> DeserializeSeed<'de> for Event<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Event<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let walk = self.0;
+        let mut position = 0;
+        while let Some(key) = map.next_key_seed(KeySeed { walk, position })? {
+            position += 1;
+            match key {
+                Key::Column(column) if walk.as_text.get(column) == Some(&true) => {
+                    let raw: &RawValue = map.next_value()?;
+                    walk.set_text(column, raw.get()).map_err(A::Error::custom)?;
+                }
+                Key::Column(column) => map.next_value_seed(Cell { walk, column })?,
+                Key::Ours => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+                Key::Unknown => {
+                    let raw: &RawValue = map.next_value()?;
+                    walk.too_deep |= depth(raw.get()) >= MAX_DEPTH;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+enum Key {
+    Column(usize),
+    Ours,
+    Unknown,
+}
+
+struct KeySeed<'w, 'r> {
+    walk: &'w mut Walk<'r>,
+    position: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for KeySeed<'_, '_> {
+    type Value = Key;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, json: D) -> Result<Key, D::Error> {
+        json.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for KeySeed<'_, '_> {
+    type Value = Key;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Key, E> {
+        Ok(match self.walk.keys.find(self.position, key) {
+            Some(column) if self.walk.keys.ours == Some(column) => Key::Ours,
+            Some(column) => Key::Column(column),
+            None => {
+                if let Some(unknown) = &mut self.walk.unknown {
+                    unknown.count(key);
+                }
+                Key::Unknown
+            }
+        })
+    }
+}
+
+/// A value of a column.
+struct Cell<'w, 'r> {
+    walk: &'w mut Walk<'r>,
+    column: usize,
+}
+
+impl Cell<'_, '_> {
+    fn set<E>(self, input: Input<'_>) -> Result<(), E> {
+        self.walk.set(self.column, Some(input));
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Cell<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Cell<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        self.walk.set(self.column, None);
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
+        self.set(Input::Bool(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
+        self.set(Input::Unsigned(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
+        self.set(Input::Signed(value))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<(), E> {
+        self.set(Input::Float(value))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        self.set(Input::Text(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        self.walk.set(self.column, Some(Input::Composite));
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        self.walk.set(self.column, Some(Input::Composite));
+        while items.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+}

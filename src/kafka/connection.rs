@@ -1,0 +1,155 @@
+//! One connection to one broker, with a time limit on everything.
+//!
+//! The broker answers one request at a time and in order, so a connection on which a limit fired is thrown away. The
+//! Messenger neither limits nor tells that it broke before the next request does.
+
+use std::io::Cursor;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rskafka::client::{Credentials, SaslConfig};
+use rskafka::messenger::{Messenger, RequestError};
+use rskafka::protocol::frame::ReadError;
+use rskafka::protocol::messages::{ReadVersionedType, RequestBody, WriteVersionedType};
+use thiserror::Error;
+use tokio::time::timeout;
+
+use crate::config::{HostPort, KafkaConfig, Sasl, SaslMechanism, SecretError};
+use crate::kafka::error::KafkaError;
+use crate::net::tls::{TlsClient, TlsFileError};
+use crate::net::{self, Stream};
+
+/// How connections are made.
+#[derive(Debug, Clone)]
+pub struct ConnectOptions {
+    /// Sent with each request.
+    pub client_id: Arc<str>,
+    /// The limit of connecting and of each handshake.
+    pub limit: Duration,
+    /// The largest answer that is taken, in bytes; a larger one breaks the connection.
+    pub max_answer: usize,
+    /// TLS, when the brokers want it. The server's name is the advertised host.
+    pub tls: Option<TlsClient>,
+    /// The login, when they want one.
+    pub sasl: Option<Sasl>,
+}
+
+/// Why connections cannot even be tried.
+#[derive(Debug, Error)]
+pub enum SecurityError {
+    /// A TLS file is missing or no PEM.
+    #[error(transparent)]
+    Tls(#[from] TlsFileError),
+}
+
+/// The limit of connecting and of each handshake.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+impl ConnectOptions {
+    /// Options by configuration; TLS files are read here, once.
+    pub fn new(config: &KafkaConfig, max_answer: usize) -> Result<Self, SecurityError> {
+        Ok(Self {
+            client_id: config.client_id.as_str().into(),
+            limit: CONNECT_LIMIT,
+            max_answer,
+            tls: config.security.tls().map(TlsClient::load).transpose()?,
+            sasl: config.security.sasl().cloned(),
+        })
+    }
+}
+
+/// A connection whose versions are agreed on.
+#[derive(Debug)]
+pub struct Connection {
+    messenger: Messenger<Stream>,
+    peer: HostPort,
+    max_answer: usize,
+}
+
+impl Connection {
+    /// Connects and agrees on versions.
+    pub async fn open(peer: &HostPort, options: &ConnectOptions) -> Result<Self, KafkaError> {
+        let (stream, _) = net::connect(peer, options.tls.as_ref(), options.limit).await?;
+        let mut messenger = Messenger::new(stream, options.max_answer, Arc::clone(&options.client_id));
+        let handshake = async {
+            messenger
+                .sync_versions()
+                .await
+                .map_err(|cause| KafkaError::Handshake { peer: peer.to_string(), cause: cause.to_string() })?;
+            match &options.sasl {
+                Some(sasl) => log_in(&messenger, sasl, peer).await,
+                None => Ok(()),
+            }
+        };
+        match timeout(options.limit, handshake).await {
+            Ok(done) => done?,
+            Err(_) => {
+                let api = "the handshake";
+                return Err(KafkaError::TimedOut { peer: peer.to_string(), api, limit: options.limit });
+            }
+        }
+        Ok(Self { messenger, peer: peer.clone(), max_answer: options.max_answer })
+    }
+
+    /// Host and port of the broker.
+    pub fn peer(&self) -> &HostPort {
+        &self.peer
+    }
+
+    /// Sends a request and waits for its answer. After an error the connection must be dropped.
+    pub async fn request<R>(&self, request: R, limit: Duration) -> Result<R::ResponseBody, KafkaError>
+    where
+        R: RequestBody + Send + WriteVersionedType<Vec<u8>>,
+        R::ResponseBody: ReadVersionedType<Cursor<Vec<u8>>>,
+    {
+        let api = api_name::<R>();
+        match timeout(limit, self.messenger.request(request)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(cause)) if is_too_large(&cause) => {
+                Err(KafkaError::AnswerTooLarge { peer: self.peer.to_string(), api, limit: self.max_answer })
+            }
+            Ok(Err(cause)) => Err(KafkaError::Request { peer: self.peer.to_string(), api, cause: cause.to_string() }),
+            Err(_) => Err(KafkaError::TimedOut { peer: self.peer.to_string(), api, limit }),
+        }
+    }
+}
+
+/// Logs in. The password is read anew each time, so that it can be rotated in its file.
+async fn log_in(messenger: &Messenger<Stream>, sasl: &Sasl, peer: &HostPort) -> Result<(), KafkaError> {
+    let unreadable = |cause: SecretError| KafkaError::Login { peer: peer.to_string(), cause: cause.to_string() };
+    let credentials = Credentials::new(sasl.username.clone(), sasl.password.read().map_err(unreadable)?);
+    let config = match sasl.mechanism {
+        SaslMechanism::Plain => SaslConfig::Plain(credentials),
+        SaslMechanism::ScramSha256 => SaslConfig::ScramSha256(credentials),
+        SaslMechanism::ScramSha512 => SaslConfig::ScramSha512(credentials),
+    };
+    let refused =
+        |cause: rskafka::messenger::SaslError| KafkaError::Login { peer: peer.to_string(), cause: cause.to_string() };
+    messenger.do_sasl(config).await.map_err(refused)
+}
+
+fn is_too_large(error: &RequestError) -> bool {
+    match error {
+        RequestError::Poisoned(cause) => is_too_large(cause),
+        RequestError::ReadFramedMessageError(ReadError::MessageTooLarge { .. }) => true,
+        _ => false,
+    }
+}
+
+fn api_name<R: RequestBody>() -> &'static str {
+    use rskafka::protocol::api_key::ApiKey;
+    match R::API_KEY {
+        ApiKey::Fetch => "Fetch",
+        ApiKey::Metadata => "Metadata",
+        ApiKey::ListOffsets => "ListOffsets",
+        ApiKey::FindCoordinator => "FindCoordinator",
+        ApiKey::JoinGroup => "JoinGroup",
+        ApiKey::SyncGroup => "SyncGroup",
+        ApiKey::Heartbeat => "Heartbeat",
+        ApiKey::LeaveGroup => "LeaveGroup",
+        ApiKey::OffsetCommit => "OffsetCommit",
+        ApiKey::OffsetFetch => "OffsetFetch",
+        ApiKey::Produce => "Produce",
+        _ => "a request",
+    }
+}

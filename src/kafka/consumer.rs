@@ -1,0 +1,385 @@
+//! The door to Kafka: events of the membership and records come out, offsets of what is stored go in.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tracing::{debug, error, warn};
+
+use crate::fence::Fence;
+use crate::kafka::cluster::Cluster;
+use crate::kafka::error::GroupRefused;
+use crate::kafka::fetcher::{FetchSettings, Fetched, Fetcher, Rewind};
+use crate::kafka::group::coordinator::{Driver, DriverEnd, DriverEnds};
+use crate::kafka::group::state::GroupSettings;
+use crate::kafka::group::{Assignment, Intent, Phase};
+use crate::kafka::leader::Stage;
+use crate::kafka::records::RecordsError;
+use crate::kafka::records::reader::{Answer, AnswerReader, Item};
+use crate::offsets::next_after;
+use crate::progress::KafkaProgress;
+
+/// What happens to a consumer.
+#[derive(Debug)]
+pub enum Event {
+    /// These partitions are ours from now on. Everything of an earlier assignment is void.
+    Assigned {
+        /// Their indexes.
+        partitions: Vec<i32>,
+    },
+    /// The group rebalances: nothing new is read. Answer with [`Consumer::drained`] when nothing is on the wire.
+    Revoking {
+        /// When the group goes on without us.
+        deadline: Instant,
+        /// Why.
+        why: &'static str,
+    },
+    /// The partitions are gone.
+    Lost {
+        /// Why.
+        why: &'static str,
+    },
+    /// [`Consumer::read`] has records.
+    Records,
+    /// The membership is over: left, or refused for good.
+    Ended(Result<(), GroupRefused>),
+}
+
+/// What the consumer is made of.
+#[derive(Debug, Clone)]
+pub struct ConsumerSettings {
+    /// The membership.
+    pub group: GroupSettings,
+    /// The fetches.
+    pub fetch: FetchSettings,
+    /// The most bytes that one record batch may decompress to.
+    pub batch_limit: usize,
+}
+
+/// The consumer.
+#[derive(Debug)]
+pub struct Consumer {
+    settings: ConsumerSettings,
+    fetch_settings: Arc<FetchSettings>,
+    cluster: Cluster,
+    progress: watch::Sender<KafkaProgress>,
+    ends: DriverEnds,
+    driver: JoinHandle<Result<(), DriverEnd>>,
+    epoch: u64,
+    assignment: Option<Assignment>,
+    fetching: Option<Fetching>,
+    /// Per partition the next offset to hand out.
+    positions: BTreeMap<i32, i64>,
+    reader: Option<AnswerReader>,
+    scratch: Vec<u8>,
+    damage: BTreeMap<i32, Damage>,
+}
+
+#[derive(Debug)]
+struct Fetching {
+    task: JoinHandle<()>,
+    fetched: mpsc::Receiver<Fetched>,
+    rewinds: mpsc::Sender<Rewind>,
+}
+
+/// A place that could not be read.
+#[derive(Debug, Clone, Copy)]
+struct Damage {
+    offset: i64,
+    /// It was fetched again from there already.
+    retried: bool,
+}
+
+const DAMAGE_PAUSE: Duration = Duration::from_secs(30);
+
+impl Consumer {
+    /// Starts the membership. `cluster` has met the brokers already or will.
+    pub fn start(settings: ConsumerSettings, cluster: Cluster, progress: watch::Sender<KafkaProgress>) -> Self {
+        let (driver, ends) = Driver::new(settings.group.clone(), cluster.fresh(), progress.clone());
+        let fetch_settings = Arc::new(settings.fetch.clone());
+        Self {
+            settings,
+            fetch_settings,
+            cluster,
+            progress,
+            ends,
+            driver: tokio::spawn(driver.run()),
+            epoch: 0,
+            assignment: None,
+            fetching: None,
+            positions: BTreeMap::new(),
+            reader: None,
+            scratch: Vec::new(),
+            damage: BTreeMap::new(),
+        }
+    }
+
+    /// Waits for the next event; [`Event::Records`] only when `wanted`. May be cancelled.
+    pub async fn next(&mut self, wanted: bool) -> Event {
+        loop {
+            if wanted && self.reader.is_some() {
+                return Event::Records;
+            }
+            // The membership first: records of an assignment that is over are of no use.
+            tokio::select! {
+                biased;
+                changed = self.ends.membership.changed() => {
+                    if changed.is_ok() {
+                        if let Some(event) = self.membership_changed() {
+                            return event;
+                        }
+                    } else {
+                        return self.ended().await;
+                    }
+                }
+                fetched = receive(&mut self.fetching), if wanted => match fetched {
+                    Fetched::Start { partition, offset } => self.start_at(partition, offset),
+                    Fetched::Records(answer, slot) => {
+                        drop(slot); // the next fetch may begin while this answer is read
+                        self.open(answer);
+                    }
+                },
+            }
+        }
+    }
+
+    /// Goes on to the next item and gives it; `None` when the answer is used up. What cannot be read makes its partition
+    /// wait, and nothing is skipped.
+    pub fn read(&mut self) -> Option<Item<'_>> {
+        loop {
+            match self.reader.as_mut()?.advance() {
+                Ok(true) => break,
+                Ok(false) => {
+                    self.scratch = self.reader.take()?.into_scratch();
+                    return None;
+                }
+                Err(fault) => self.unreadable(&fault),
+            }
+        }
+        let item = self.reader.as_ref()?.item()?;
+        let (partition, next) = match &item {
+            Item::Record(record) => (record.partition, next_after(record.offset)),
+            Item::Passed { partition, next, .. } => (*partition, *next),
+        };
+        self.positions.insert(partition, next);
+        Some(item)
+    }
+
+    /// The next offset that will be read of a partition.
+    pub fn position(&self, partition: i32) -> Option<i64> {
+        self.positions.get(&partition).copied()
+    }
+
+    /// Forgets what was read: partitions go on at these offsets, the others where they stand.
+    pub fn seek(&mut self, offsets: &BTreeMap<i32, i64>) {
+        self.positions.extend(offsets);
+        let Some(assignment) = self.assignment.clone() else { return };
+        let known = |index: &i32| self.positions.get(index).map(|offset| Stage::At(*offset));
+        let stages = assignment
+            .partitions
+            .iter()
+            .map(|(index, committed)| (*index, known(index).unwrap_or_else(|| Stage::Unresolved(committed.clone()))));
+        let stages = stages.collect();
+        self.fetch_from(assignment, stages);
+    }
+
+    /// A fence around the current assignment.
+    pub fn fence(&self) -> Fence {
+        Fence::new(self.ends.tenure.clone(), self.epoch)
+    }
+
+    /// These offsets (the next to read) may be committed.
+    pub fn commit(&self, offsets: &BTreeMap<i32, i64>) {
+        let epoch = self.epoch;
+        self.ends.intent.send_modify(|intent| {
+            if intent.epoch != epoch {
+                *intent = Intent { epoch, leave: intent.leave, ..Intent::default() };
+            }
+            intent.offsets.extend(offsets);
+        });
+    }
+
+    /// Nothing of this assignment is on the wire any more: the group may go on.
+    pub fn drained(&mut self) {
+        let epoch = self.epoch;
+        self.stop_reading();
+        self.ends.intent.send_modify(|intent| {
+            if intent.epoch != epoch {
+                *intent = Intent { epoch, leave: intent.leave, ..Intent::default() };
+            }
+            intent.drained = true;
+        });
+    }
+
+    /// Reads nothing more, commits what may be committed, leaves the group. [`Event::Ended`] follows.
+    pub fn leave(&mut self) {
+        self.drained();
+        self.ends.intent.send_modify(|intent| intent.leave = true);
+    }
+
+    /// Ends the fetches and drops what was fetched.
+    pub fn stop_reading(&mut self) {
+        if let Some(fetching) = &self.fetching {
+            fetching.task.abort();
+        }
+        self.fetching = None;
+        self.drop_reader();
+    }
+
+    fn drop_reader(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            self.scratch = reader.into_scratch();
+        }
+    }
+
+    fn membership_changed(&mut self) -> Option<Event> {
+        let membership = self.ends.membership.borrow_and_update().clone();
+        let newer = membership.epoch != self.epoch;
+        self.epoch = membership.epoch;
+        match membership.phase {
+            Phase::Assigned(assignment) => {
+                let partitions = assignment.partitions.keys().copied().collect();
+                self.positions.clear();
+                self.damage.clear();
+                let stages = assignment
+                    .partitions
+                    .iter()
+                    .map(|(index, committed)| (*index, Stage::Unresolved(committed.clone())))
+                    .collect();
+                self.assignment = Some(assignment.clone());
+                self.fetch_from(assignment, stages);
+                Some(Event::Assigned { partitions })
+            }
+            Phase::Revoking { deadline, why } => Some(Event::Revoking { deadline, why }),
+            Phase::Outside { why } => {
+                let had = self.assignment.take().is_some();
+                self.stop_reading();
+                self.positions.clear();
+                (had && newer).then_some(Event::Lost { why })
+            }
+            Phase::Refused(refused) => {
+                self.stop_reading();
+                Some(Event::Ended(Err(refused)))
+            }
+        }
+    }
+
+    async fn ended(&mut self) -> Event {
+        match (&mut self.driver).await {
+            Ok(Ok(())) => Event::Ended(Ok(())),
+            Ok(Err(DriverEnd::Refused(refused))) => Event::Ended(Err(refused)),
+            Err(panic) => {
+                error!(%panic, "the group driver ended without a result");
+                Event::Ended(Ok(()))
+            }
+        }
+    }
+
+    fn fetch_from(&mut self, assignment: Assignment, stages: BTreeMap<i32, Stage>) {
+        self.drop_reader();
+        let before = self.fetching.take().map(|fetching| {
+            fetching.task.abort();
+            fetching.task
+        });
+        let settings = Arc::clone(&self.fetch_settings);
+        let progress = self.progress.clone();
+        let (fetcher, fetched, rewinds) = Fetcher::new(settings, assignment, stages, self.cluster.fresh(), progress);
+        let task = tokio::spawn(async move {
+            // Two fetchers of one partition would give its records twice.
+            if let Some(before) = before
+                && let Err(ended) = before.await
+            {
+                debug!(%ended, "the fetches of before are over");
+            }
+            fetcher.run().await;
+        });
+        self.fetching = Some(Fetching { task, fetched, rewinds });
+    }
+
+    fn start_at(&mut self, partition: i32, offset: i64) {
+        self.positions.insert(partition, offset);
+        // At once, so that `latest` means the same moment after the next rebalance, on idle partitions too.
+        self.commit(&BTreeMap::from([(partition, offset)]));
+    }
+
+    fn open(&mut self, mut answer: Answer) {
+        let positions = &self.positions;
+        let mut astray = Vec::new();
+        answer.sections.retain(|section| {
+            let partition = section.fetched.partition;
+            let position = positions.get(&partition).copied();
+            let fits = position == Some(section.fetch_offset);
+            if !fits {
+                astray.extend(position.map(|offset| (partition, offset)));
+            }
+            fits
+        });
+        for (partition, offset) in astray {
+            // Fetched before the partition was rewound, or without an end to where it stands: from there, then.
+            if !self.damage.contains_key(&partition) {
+                self.rewind(Rewind { partition, offset, pause: Duration::ZERO, blocked: None });
+            }
+        }
+        for section in &answer.sections {
+            let partition = section.fetched.partition;
+            if self.damage.get(&partition).is_some_and(|damage| damage.offset != section.fetch_offset) {
+                self.damage.remove(&partition);
+                self.progress.send_modify(|progress| {
+                    progress.blocked_partitions.remove(&partition);
+                });
+            }
+        }
+        if !answer.sections.is_empty() {
+            let scratch = std::mem::take(&mut self.scratch);
+            self.reader = Some(AnswerReader::new(answer, scratch, self.settings.batch_limit));
+        }
+    }
+
+    /// What the reader stands at cannot be read: the partition waits there.
+    fn unreadable(&mut self, fault: &RecordsError) {
+        let Some(reader) = &mut self.reader else { return };
+        let Some(partition) = reader.section().map(|section| section.fetched.partition) else { return };
+        reader.skip_section();
+        let Some(offset) = self.positions.get(&partition).copied() else { return };
+        let seen = self.damage.get(&partition).is_some_and(|damage| damage.offset == offset && damage.retried);
+        self.damage.insert(partition, Damage { offset, retried: true });
+        self.progress.send_modify(|progress| progress.errors += 1);
+        let topic = &self.fetch_settings.topic;
+        if fault.may_be_transit_damage() && !seen {
+            warn!(topic, partition, offset, error = %fault, "cannot read a record batch; fetching it again");
+            self.rewind(Rewind { partition, offset, pause: Duration::ZERO, blocked: None });
+        } else {
+            error!(topic, partition, offset, error = %fault, "cannot read a record batch; the partition waits, nothing is skipped");
+            let blocked = Some(format!("partition {partition} waits at offset {offset}: {fault}"));
+            self.rewind(Rewind { partition, offset, pause: DAMAGE_PAUSE, blocked });
+        }
+    }
+
+    fn rewind(&self, rewind: Rewind) {
+        let Some(fetching) = &self.fetching else { return };
+        if let Err(fault) = fetching.rewinds.try_send(rewind) {
+            // The fetcher's queue is full or it has ended: the next answer of this partition astray asks again.
+            warn!(%fault, "cannot rewind a partition yet");
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.stop_reading();
+        self.driver.abort();
+    }
+}
+
+/// The next of the fetcher, or nothing for ever without one.
+async fn receive(fetching: &mut Option<Fetching>) -> Fetched {
+    if let Some(fetching) = fetching
+        && let Some(fetched) = fetching.fetched.recv().await
+    {
+        return fetched;
+    }
+    std::future::pending().await
+}

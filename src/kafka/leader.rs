@@ -1,0 +1,294 @@
+//! One leader broker: its connection, the partitions read there, and one fetch of all of them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
+
+use crate::backoff::Backoff;
+use crate::config::HostPort;
+use crate::kafka::cluster::REQUEST_LIMIT;
+use crate::kafka::connection::{ConnectOptions, Connection};
+use crate::kafka::error::KafkaError;
+use crate::kafka::fetcher::{FetchSettings, Fetched};
+use crate::kafka::group::{Assignment, Committed};
+use crate::kafka::protocol::fetch::{FetchAnswer, FetchRequest};
+use crate::kafka::protocol::list_offsets::{EARLIEST, LATEST, ListOffsetsRequest};
+use crate::kafka::records::batch;
+use crate::kafka::records::reader::{Answer, Section, end_of};
+use crate::kafka::start::{Start, decide};
+
+/// A partition at its leader.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) partition: i32,
+    pub(super) stage: Stage,
+}
+
+/// How far a partition is.
+#[derive(Debug, Clone)]
+pub(super) enum Stage {
+    /// Its log's start and end are to be asked for.
+    Unresolved(Option<Committed>),
+    /// Fetched from here next.
+    At(i64),
+}
+
+/// A leader broker.
+#[derive(Debug)]
+pub(super) struct Leader {
+    pub(super) node: i32,
+    pub(super) places: VecDeque<Place>,
+    pub(super) not_before: Instant,
+    address: HostPort,
+    options: ConnectOptions,
+    connection: Option<Connection>,
+    backoff: Backoff,
+    failing: bool,
+    /// One answer may lie unread.
+    slots: Arc<Semaphore>,
+    /// An answer was too large: one partition at a time, to find which.
+    single: bool,
+}
+
+/// What one cycle brought, beside the records it sent.
+#[derive(Debug, Default)]
+pub(super) struct Cycle {
+    pub(super) starts: Vec<(i32, Start)>,
+    pub(super) troubles: Vec<(i32, Trouble)>,
+    pub(super) failed: Option<KafkaError>,
+}
+
+/// Why a partition cannot be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// An error code of the partition.
+    Code(i16),
+    /// Below the log's start or behind its end.
+    OutOfRange { position: i64 },
+    /// A record batch that is larger than any answer may be.
+    TooLarge { position: i64, limit: usize },
+    /// No record batch: the reader says what, and has it rewound.
+    Unreadable,
+}
+
+/// The largest fetch: more costs memory and cache and gains nothing.
+const FETCH_BYTES: usize = 1 << 20;
+
+impl Leader {
+    pub(super) fn new(node: i32, address: HostPort, options: ConnectOptions) -> Self {
+        Self {
+            node,
+            places: VecDeque::new(),
+            not_before: Instant::now(),
+            address,
+            options,
+            connection: None,
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
+            failing: false,
+            slots: Arc::new(Semaphore::new(1)),
+            single: false,
+        }
+    }
+
+    /// Takes the partitions out that fit.
+    pub(super) fn release(&mut self, fits: impl Fn(i32) -> bool) -> Vec<Place> {
+        let (moved, kept): (Vec<Place>, Vec<Place>) =
+            std::mem::take(&mut self.places).into_iter().partition(|place| fits(place.partition));
+        self.places = kept.into();
+        moved
+    }
+
+    pub(super) fn set_stage(&mut self, partition: i32, stage: Stage) {
+        for place in self.places.iter_mut().filter(|place| place.partition == partition) {
+            place.stage = stage.clone();
+        }
+    }
+
+    /// Notes a failure; true for the first of a row.
+    pub(super) fn failed(&mut self, now: Instant) -> bool {
+        self.connection = None;
+        self.not_before = now + self.backoff.pause();
+        !std::mem::replace(&mut self.failing, true)
+    }
+
+    /// Resolves what is unresolved, then fetches once. Waits until the last answer was taken before it asks.
+    pub(super) async fn cycle(
+        mut self,
+        settings: &FetchSettings,
+        assignment: &Assignment,
+        leaders: usize,
+        out: &mpsc::Sender<Fetched>,
+    ) -> (Self, Cycle) {
+        let mut cycle = Cycle::default();
+        let outcome = match self.resolve(settings, assignment, &mut cycle).await {
+            // The starts go out before the first records do.
+            Ok(()) if cycle.starts.is_empty() => self.fetch(settings, leaders, out, &mut cycle).await,
+            other => other,
+        };
+        match outcome {
+            Ok(()) => {
+                self.failing = false;
+                self.backoff.reset();
+            }
+            Err(error) => cycle.failed = Some(error),
+        }
+        (self, cycle)
+    }
+
+    async fn connection(&mut self) -> Result<&Connection, KafkaError> {
+        if self.connection.is_none() {
+            self.connection = Some(Connection::open(&self.address, &self.options).await?);
+        }
+        self.connection.as_ref().ok_or(KafkaError::UnknownBroker { node: self.node })
+    }
+
+    async fn resolve(
+        &mut self,
+        settings: &FetchSettings,
+        assignment: &Assignment,
+        cycle: &mut Cycle,
+    ) -> Result<(), KafkaError> {
+        let unresolved = |place: &Place| match &place.stage {
+            Stage::Unresolved(committed) => Some((place.partition, committed.clone())),
+            Stage::At(_) => None,
+        };
+        let open: Vec<(i32, Option<Committed>)> = self.places.iter().filter_map(unresolved).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let partitions: Vec<i32> = open.iter().map(|(partition, _)| *partition).collect();
+        let ask = |timestamp| ListOffsetsRequest {
+            isolation: settings.isolation,
+            topic: &settings.topic,
+            partitions: &partitions,
+            timestamp,
+        };
+        let connection = self.connection().await?;
+        let starts = connection.request(ask(EARLIEST), REQUEST_LIMIT).await?;
+        let ends = connection.request(ask(LATEST), REQUEST_LIMIT).await?;
+        for (partition, committed) in open {
+            let start = starts.partitions.iter().find(|listed| listed.partition == partition);
+            let end = ends.partitions.iter().find(|listed| listed.partition == partition);
+            let (Some(start), Some(end)) = (start, end) else {
+                cycle.troubles.push((partition, Trouble::Code(-1)));
+                continue;
+            };
+            if let Some(code) = [start.error, end.error].into_iter().find(|code| *code != 0) {
+                cycle.troubles.push((partition, Trouble::Code(code)));
+                continue;
+            }
+            let decision = decide(assignment, partition, committed.as_ref(), start.offset, end.offset, settings.reset);
+            if let Start::At { offset, .. } = decision {
+                self.set_stage(partition, Stage::At(offset));
+            }
+            cycle.starts.push((partition, decision));
+        }
+        Ok(())
+    }
+
+    async fn fetch(
+        &mut self,
+        settings: &FetchSettings,
+        leaders: usize,
+        out: &mpsc::Sender<Fetched>,
+        cycle: &mut Cycle,
+    ) -> Result<(), KafkaError> {
+        // A closed semaphore cannot be: it is never closed.
+        let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { return Ok(()) };
+        // The broker fills the answer in this order up to its size: another partition comes first each time.
+        self.places.rotate_left(usize::from(!self.places.is_empty()));
+        let asked: Vec<(i32, i64)> = self
+            .places
+            .iter()
+            .filter_map(|place| match place.stage {
+                Stage::At(offset) => Some((place.partition, offset)),
+                Stage::Unresolved(_) => None,
+            })
+            .take(if self.single { 1 } else { usize::MAX })
+            .collect();
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let bytes = FETCH_BYTES.min(settings.buffer_bytes / leaders.max(1));
+        let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+        let request = FetchRequest {
+            max_wait_ms: i32::try_from(settings.max_wait.as_millis()).unwrap_or(i32::MAX),
+            min_bytes: settings.min_bytes.min(bytes),
+            max_bytes: bytes,
+            isolation: settings.isolation,
+            topic: &settings.topic,
+            partitions: &asked,
+            partition_max_bytes: bytes,
+        };
+        let limit = settings.max_wait + REQUEST_LIMIT;
+        let max_answer = self.options.max_answer;
+        let buffer = match self.connection().await?.request(&request, limit).await {
+            Err(KafkaError::AnswerTooLarge { .. }) => {
+                self.connection = None;
+                match asked.as_slice() {
+                    [(partition, position)] => {
+                        let trouble = Trouble::TooLarge { position: *position, limit: max_answer };
+                        cycle.troubles.push((*partition, trouble));
+                        self.single = false;
+                    }
+                    _ => self.single = true,
+                }
+                return Ok(());
+            }
+            other => other?,
+        };
+        let peer = self.address.to_string();
+        let answer = FetchAnswer::decode(buffer).map_err(|cause| KafkaError::Malformed {
+            peer: peer.clone(),
+            api: "Fetch",
+            cause,
+        })?;
+        if answer.error != 0 {
+            return Err(KafkaError::Code { peer, api: "Fetch", code: answer.error });
+        }
+        let sections = self.take_sections(&asked, &answer, cycle);
+        if !sections.is_empty() {
+            self.single = false;
+            let records = Fetched::Records(Answer { bytes: answer.bytes, sections }, slot);
+            if out.send(records).await.is_err() {
+                tracing::debug!("nobody listens to the fetcher any more");
+            }
+        }
+        Ok(())
+    }
+
+    /// Sorts an answer's partitions into records and troubles, and moves the positions on.
+    fn take_sections(&mut self, asked: &[(i32, i64)], answer: &FetchAnswer, cycle: &mut Cycle) -> Vec<Section> {
+        let mut sections = Vec::new();
+        for fetched in &answer.partitions {
+            // They come in another order than asked for.
+            let Some((partition, fetch_offset)) = asked.iter().copied().find(|(index, _)| *index == fetched.partition)
+            else {
+                continue;
+            };
+            match fetched.error {
+                0 => {}
+                1 => {
+                    cycle.troubles.push((partition, Trouble::OutOfRange { position: fetch_offset }));
+                    continue;
+                }
+                code => {
+                    cycle.troubles.push((partition, Trouble::Code(code)));
+                    continue;
+                }
+            }
+            let bytes = answer.bytes.get(fetched.records.clone()).unwrap_or(&[]);
+            match end_of(bytes) {
+                Some(end) if end > fetch_offset => self.set_stage(partition, Stage::At(end)),
+                Some(_) => continue,
+                None if batch::front(bytes).is_err() => cycle.troubles.push((partition, Trouble::Unreadable)),
+                None => continue,
+            }
+            sections.push(Section { fetch_offset, fetched: fetched.clone() });
+        }
+        sections
+    }
+}

@@ -1,0 +1,74 @@
+//! ListOffsets v2 and v3 (KIP-98): where a partition's log starts and ends.
+//! rskafka has this message too; ours keeps to one topic, so that asking and reading are one line each.
+
+use super::wire::{Reader, WireError, put_array, put_i8, put_i32, put_i64, put_string};
+
+/// The timestamp that stands for the end of the log (the last stable offset under read_committed).
+pub const LATEST: i64 = -1;
+/// The timestamp that stands for its start.
+pub const EARLIEST: i64 = -2;
+
+/// Asks a leader for offsets of partitions of one topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListOffsetsRequest<'a> {
+    /// 0 read_uncommitted, 1 read_committed.
+    pub isolation: i8,
+    /// The topic.
+    pub topic: &'a str,
+    /// The partitions.
+    pub partitions: &'a [i32],
+    /// [`LATEST`] or [`EARLIEST`].
+    pub timestamp: i64,
+}
+
+impl ListOffsetsRequest<'_> {
+    /// Appends the body.
+    pub fn encode(&self, out: &mut Vec<u8>, _version: i16) {
+        put_i32(out, -1); // replica id: a consumer
+        put_i8(out, self.isolation);
+        put_array(out, [self.topic].into_iter(), |out, topic| {
+            put_string(out, topic);
+            put_array(out, self.partitions.iter(), |out, partition| {
+                put_i32(out, *partition);
+                put_i64(out, self.timestamp);
+            });
+        });
+    }
+}
+
+/// The offsets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListOffsetsResponse {
+    /// Each partition's.
+    pub partitions: Vec<ListedOffset>,
+}
+
+/// One partition's offset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedOffset {
+    /// The partition.
+    pub partition: i32,
+    /// Error code.
+    pub error: i16,
+    /// The offset.
+    pub offset: i64,
+}
+
+impl ListOffsetsResponse {
+    /// Reads the body.
+    pub fn decode(reader: &mut Reader<'_>, _version: i16) -> Result<Self, WireError> {
+        reader.i32()?; // throttle time
+        let topics = reader.array(|reader| {
+            reader.string()?;
+            reader.array(|reader| {
+                let partition = reader.i32()?;
+                let error = reader.i16()?;
+                reader.i64()?; // timestamp
+                Ok(ListedOffset { partition, error, offset: reader.i64()? })
+            })
+        })?;
+        Ok(Self { partitions: topics.into_iter().flatten().collect() })
+    }
+}
+
+super::api!(ListOffsetsRequest<'_> => ListOffsetsResponse, ListOffsets, versions 2..=3, flexible from 6);

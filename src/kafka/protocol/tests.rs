@@ -1,0 +1,212 @@
+use std::fmt::Write as _;
+
+use proptest::prelude::*;
+use rskafka::protocol::messages::RequestBody;
+
+use super::fetch::{FetchAnswer, FetchBuffer, FetchRequest};
+use super::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
+use super::heartbeat::{HeartbeatRequest, HeartbeatResponse};
+use super::join_group::{JoinGroupRequest, JoinGroupResponse, JoinedMember};
+use super::leave_group::{LeaveGroupRequest, LeaveGroupResponse};
+use super::list_offsets::{LATEST, ListOffsetsRequest, ListOffsetsResponse};
+use super::metadata::{MetadataRequest, MetadataResponse, PartitionMetadata, TopicMetadata};
+use super::offset_commit::{OffsetCommitRequest, OffsetCommitResponse, PartitionCommit};
+use super::offset_fetch::{FetchedOffset, OffsetFetchRequest, OffsetFetchResponse};
+use super::sync_group::{SyncGroupRequest, SyncGroupResponse};
+use super::wire::{Reader, WireError};
+
+fn hex(encode: impl FnOnce(&mut Vec<u8>)) -> String {
+    let mut out = Vec::new();
+    encode(&mut out);
+    out.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let digits: Vec<char> = hex.chars().filter(|c| !c.is_whitespace()).collect();
+    digits.chunks(2).map(|pair| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap()).collect()
+}
+
+/// Field by field as in Kafka's message definitions (JoinGroupRequest.json and its siblings).
+#[test]
+fn requests_are_the_protocols_bytes() {
+    let join = JoinGroupRequest {
+        group_id: "g",
+        session_timeout_ms: 30000,
+        rebalance_timeout_ms: 60000,
+        member_id: "m",
+        instance_id: None,
+        protocols: &[("range", vec![0xaa, 0xbb])],
+    };
+    assert_eq!(
+        hex(|out| join.encode(out, 5)),
+        "000167 00007530 0000ea60 00016d ffff 0008636f6e73756d6572 00000001 000572616e6765 00000002aabb"
+            .replace(' ', "")
+    );
+    let sync = SyncGroupRequest {
+        group_id: "g",
+        generation: 3,
+        member_id: "m",
+        instance_id: Some("i"),
+        assignments: &[("m".into(), vec![1])],
+    };
+    assert_eq!(
+        hex(|out| sync.encode(out, 3)),
+        "000167 00000003 00016d 000169 00000001 00016d 0000000101".replace(' ', "")
+    );
+    let heartbeat = HeartbeatRequest { group_id: "g", generation: 3, member_id: "m", instance_id: None };
+    assert_eq!(hex(|out| heartbeat.encode(out, 3)), "000167 00000003 00016d ffff".replace(' ', ""));
+    let leave = LeaveGroupRequest { group_id: "g", member_id: "m" };
+    assert_eq!(hex(|out| leave.encode(out, 2)), "00016700016d");
+    assert_eq!(hex(|out| FindCoordinatorRequest { group_id: "g" }.encode(out, 2)), "00016700");
+    let commit = OffsetCommitRequest {
+        group_id: "g",
+        generation: 3,
+        member_id: "m",
+        instance_id: None,
+        topic: "t",
+        partitions: &[PartitionCommit { partition: 1, offset: 5, metadata: "n".into() }],
+    };
+    assert_eq!(
+        hex(|out| commit.encode(out, 7)),
+        "000167 00000003 00016d ffff 00000001 000174 00000001 00000001 0000000000000005 ffffffff 00016e"
+            .replace(' ', "")
+    );
+    let offsets = OffsetFetchRequest { group_id: "g", topic: "t", partitions: &[0, 1] };
+    assert_eq!(hex(|out| offsets.encode(out, 5)), "000167 00000001 000174 00000002 00000000 00000001".replace(' ', ""));
+    let list = ListOffsetsRequest { isolation: 1, topic: "t", partitions: &[2], timestamp: LATEST };
+    assert_eq!(
+        hex(|out| list.encode(out, 3)),
+        "ffffffff 01 00000001 000174 00000001 00000002 ffffffffffffffff".replace(' ', "")
+    );
+    let metadata = MetadataRequest { topics: &["t"] };
+    assert_eq!(hex(|out| metadata.encode(out, 7)), "0000000100017400");
+    assert_eq!(hex(|out| metadata.encode(out, 8)), "000000010001740000 00".replace(' ', ""));
+    assert_eq!(
+        hex(|out| metadata.encode(out, 10)),
+        "02 00000000000000000000000000000000 0274 00 00 00 00 00".replace(' ', "")
+    );
+    let fetch = FetchRequest {
+        max_wait_ms: 500,
+        min_bytes: 1,
+        max_bytes: 1 << 20,
+        isolation: 1,
+        topic: "t",
+        partitions: &[(4, 9)],
+        partition_max_bytes: 1 << 20,
+    };
+    assert_eq!(
+        hex(|out| fetch.encode(out, 11)),
+        "ffffffff 000001f4 00000001 00100000 01 00000000 ffffffff 00000001 000174 00000001 00000004 ffffffff \
+         0000000000000009 ffffffffffffffff 00100000 00000000 0000"
+            .replace(' ', "")
+    );
+}
+
+#[test]
+fn responses_are_read_as_the_protocol_has_them() {
+    let join = bytes("00000000 0000 00000002 000572616e6765 00016d 00016d 00000001 00016d ffff 0000000100");
+    assert_eq!(
+        JoinGroupResponse::decode(&mut Reader::new(&join), 5),
+        Ok(JoinGroupResponse {
+            error: 0,
+            generation: 2,
+            protocol: "range".into(),
+            leader: "m".into(),
+            member_id: "m".into(),
+            members: vec![JoinedMember { member_id: "m".into(), instance_id: None, subscription: vec![0] }],
+        })
+    );
+    let offsets = bytes("00000000 00000001 000174 00000001 00000007 000000000000000a ffffffff 0000 0000 0000");
+    assert_eq!(
+        OffsetFetchResponse::decode(&mut Reader::new(&offsets), 5),
+        Ok(OffsetFetchResponse {
+            error: 0,
+            partitions: vec![FetchedOffset { partition: 7, offset: 10, metadata: String::new(), error: 0 }],
+        })
+    );
+    let metadata = bytes(
+        "00000000 02 00000001 0268 00002384 00 00 0263 00000001 02 0000 0274 000102030405060708090a0b0c0d0e0f 00 \
+         02 0000 00000003 00000001 00000000 02 00000001 02 00000001 01 00 80000000 00 00",
+    );
+    assert_eq!(
+        MetadataResponse::decode(&mut Reader::new(&metadata), 10),
+        Err(WireError::Truncated { what: "i32", needed: 4, available: 1 }),
+        "version 10 still has the cluster's authorized operations"
+    );
+    let metadata = [metadata.as_slice(), &[0, 0, 0, 0]].concat();
+    assert_eq!(
+        MetadataResponse::decode(&mut Reader::new(&metadata), 10),
+        Ok(MetadataResponse {
+            brokers: vec![(1, "h".into(), 9092)],
+            cluster_id: Some("c".into()),
+            topics: vec![TopicMetadata {
+                error: 0,
+                name: "t".into(),
+                id: 0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0f,
+                partitions: vec![PartitionMetadata { error: 0, index: 3, leader: 1 }],
+            }],
+        })
+    );
+}
+
+#[test]
+fn a_fetch_answer_keeps_its_buffer_and_names_the_places_in_it() {
+    let body = bytes(
+        "deadbeef 00000000 0000 00000000 00000001 000174 00000002 \
+         00000001 0000 0000000000000009 0000000000000008 0000000000000001 00000001 0000000000000005 0000000000000002 \
+         ffffffff 00000003 010203 \
+         00000000 0003 ffffffffffffffff ffffffffffffffff ffffffffffffffff ffffffff ffffffff ffffffff",
+    );
+    let answer = FetchAnswer::decode(FetchBuffer::new(body.clone(), 4)).unwrap();
+    assert_eq!(answer.bytes, body);
+    let [first, second] = answer.partitions.as_slice() else { panic!("two partitions") };
+    assert_eq!(answer.bytes[first.records.clone()], [1, 2, 3]);
+    assert_eq!((first.partition, first.high_watermark, first.last_stable_offset), (1, 9, 8));
+    assert_eq!(first.aborted, [(5, 2)]);
+    assert_eq!((second.partition, second.error, second.records.len()), (0, 3, 0));
+    let longer = [body.as_slice(), &[0]].concat();
+    assert!(FetchAnswer::decode(FetchBuffer::new(longer, 4)).is_err(), "bytes behind the answer");
+}
+
+/// Every decoder, so that a new one is not forgotten.
+fn decode_all(data: &[u8]) {
+    let reader = || Reader::new(data);
+    drop(FindCoordinatorResponse::decode(&mut reader(), 2));
+    drop(JoinGroupResponse::decode(&mut reader(), 5));
+    drop(SyncGroupResponse::decode(&mut reader(), 3));
+    drop(HeartbeatResponse::decode(&mut reader(), 3));
+    drop(LeaveGroupResponse::decode(&mut reader(), 2));
+    drop(OffsetCommitResponse::decode(&mut reader(), 7));
+    drop(OffsetFetchResponse::decode(&mut reader(), 5));
+    drop(ListOffsetsResponse::decode(&mut reader(), 3));
+    for version in 7..=10 {
+        drop(MetadataResponse::decode(&mut reader(), version));
+    }
+    drop(FetchAnswer::decode(FetchBuffer::new(data.to_vec(), 0)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #[test]
+    fn noise_panics_nothing(data: Vec<u8>) {
+        decode_all(&data);
+    }
+
+    #[test]
+    fn a_cut_answer_is_an_error(cut in 0usize..40) {
+        let join = bytes("00000000 0000 00000002 000572616e6765 00016d 00016d 00000001 00016d ffff 0000000100");
+        prop_assume!(cut < join.len());
+        prop_assert!(JoinGroupResponse::decode(&mut Reader::new(&join[..cut]), 5).is_err());
+    }
+}
+
+#[test]
+fn versions_are_those_that_all_brokers_have() {
+    let ranges =
+        [FetchRequest::API_VERSION_RANGE, JoinGroupRequest::API_VERSION_RANGE, MetadataRequest::API_VERSION_RANGE];
+    let spans: Vec<(i16, i16)> = ranges.iter().map(|range| (range.min().0.0, range.max().0.0)).collect();
+    assert_eq!(spans, [(11, 11), (5, 5), (7, 10)]);
+}

@@ -1,0 +1,144 @@
+//! Where a partition is read from: the one decision, without sockets.
+
+use crate::config::OffsetReset;
+use crate::kafka::group::{Assignment, Committed};
+
+/// A decision and its reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// Read from here.
+    At {
+        /// The next offset to read.
+        offset: i64,
+        /// Why.
+        why: Why,
+    },
+    /// `KAFKA_AUTO_OFFSET_RESET=none` and there is nothing to go by: the partition waits for a person.
+    Wait {
+        /// Why, and what to do.
+        why: String,
+    },
+}
+
+/// Why a partition starts where it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// The group's committed offset.
+    Committed,
+    /// No committed offset: the log's start, by configuration.
+    Earliest,
+    /// No committed offset: the log's end, by configuration.
+    Latest,
+    /// A partition that the topic did not have when the group last committed.
+    NewPartition,
+    /// The committed offset was deleted from the log: this many offsets are lost.
+    Deleted {
+        /// The committed offset.
+        committed: i64,
+        /// How many offsets nobody read.
+        lost: i64,
+    },
+    /// The committed offset lies behind the log's end: the log was cut, or is another one.
+    BeyondEnd {
+        /// The committed offset.
+        committed: i64,
+        /// The log's end.
+        end: i64,
+    },
+    /// The topic was deleted and created anew since the offset was committed.
+    Recreated {
+        /// The committed offset.
+        committed: i64,
+    },
+}
+
+/// Decides for one partition of an assignment. `log_start` and `log_end` are its leader's.
+pub fn decide(
+    assignment: &Assignment,
+    partition: i32,
+    committed: Option<&Committed>,
+    log_start: i64,
+    log_end: i64,
+    reset: OffsetReset,
+) -> Start {
+    let Some(committed) = committed else {
+        let known = assignment.known_partition_count;
+        return match reset {
+            // Its records were all written after the group began: none of them is old.
+            _ if known > 0 && partition >= known => Start::At { offset: log_start, why: Why::NewPartition },
+            OffsetReset::Earliest => Start::At { offset: log_start, why: Why::Earliest },
+            OffsetReset::Latest => Start::At { offset: log_end, why: Why::Latest },
+            OffsetReset::None => Start::Wait {
+                why: format!(
+                    "partition {partition} has no committed offset and KAFKA_AUTO_OFFSET_RESET is none; commit one \
+                     (kafka-consumer-groups --reset-offsets) or set it to earliest or latest"
+                ),
+            },
+        };
+    };
+    let offset = committed.offset;
+    let other_topic = |note: &crate::kafka::group::CommitNote| {
+        note.topic_id != 0 && assignment.topic_id != 0 && note.topic_id != assignment.topic_id
+    };
+    if committed.note.as_ref().is_some_and(other_topic) {
+        return Start::At { offset: log_start, why: Why::Recreated { committed: offset } };
+    }
+    if offset < log_start {
+        let why = Why::Deleted { committed: offset, lost: log_start - offset };
+        return Start::At { offset: log_start, why };
+    }
+    if offset > log_end {
+        return Start::At { offset: log_start, why: Why::BeyondEnd { committed: offset, end: log_end } };
+    }
+    Start::At { offset, why: Why::Committed }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::kafka::group::CommitNote;
+
+    fn assignment(known_partition_count: i32) -> Assignment {
+        Assignment {
+            generation: 1,
+            topic_id: 7,
+            partition_count: 12,
+            known_partition_count,
+            partitions: BTreeMap::new(),
+        }
+    }
+
+    fn committed(offset: i64, topic_id: u128) -> Committed {
+        Committed { offset, note: Some(CommitNote { partition_count: 12, topic_id }) }
+    }
+
+    #[test]
+    fn the_table() {
+        use OffsetReset::{Earliest, Latest, None as Nothing};
+        let at = |offset, why| Start::At { offset, why };
+        let foreign = Committed { offset: 50, note: None };
+        // known count, partition, committed, reset, expected; the log goes from 10 to 100
+        let table = [
+            (0, 3, None, Earliest, at(10, Why::Earliest)),
+            (0, 3, None, Latest, at(100, Why::Latest)),
+            (12, 3, None, Latest, at(100, Why::Latest)),
+            (12, 12, None, Latest, at(10, Why::NewPartition)),
+            (12, 12, None, Nothing, at(10, Why::NewPartition)),
+            (12, 3, Some(committed(50, 7)), Nothing, at(50, Why::Committed)),
+            (12, 3, Some(committed(100, 7)), Latest, at(100, Why::Committed)),
+            (12, 3, Some(foreign), Latest, at(50, Why::Committed)),
+            (12, 3, Some(committed(4, 7)), Latest, at(10, Why::Deleted { committed: 4, lost: 6 })),
+            (12, 3, Some(committed(101, 7)), Latest, at(10, Why::BeyondEnd { committed: 101, end: 100 })),
+            (12, 3, Some(committed(50, 8)), Latest, at(10, Why::Recreated { committed: 50 })),
+            (12, 3, Some(committed(50, 0)), Latest, at(50, Why::Committed)),
+        ];
+        for (known, partition, committed, reset, expected) in table {
+            let start = decide(&assignment(known), partition, committed.as_ref(), 10, 100, reset);
+            assert_eq!(start, expected, "{known} {partition} {committed:?} {reset:?}");
+        }
+        let Start::Wait { why } = decide(&assignment(0), 3, None, 10, 100, Nothing) else { panic!("must wait") };
+        assert!(why.contains("KAFKA_AUTO_OFFSET_RESET"), "{why}");
+    }
+}

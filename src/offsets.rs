@@ -1,0 +1,177 @@
+//! Offsets: what a batch covers, and how far a partition may be committed.
+//!
+//! A committed offset is the next one to read. The step from "the last one read" to "the next one to read" is made in
+//! [`next_after`] and nowhere else.
+
+use std::collections::{BTreeMap, VecDeque};
+
+/// The next offset to read once this one was read.
+pub fn next_after(offset: i64) -> i64 {
+    offset.saturating_add(1)
+}
+
+/// What a batch covers of each partition. A batch is a function of its ranges: read again, they give the same rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ranges {
+    partitions: BTreeMap<i32, Range>,
+}
+
+/// A run of offsets of one partition, of which some may hold no record (compaction, transaction markers).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    /// The first offset.
+    pub first: i64,
+    /// The next offset to read behind it.
+    pub next: i64,
+    /// The timestamp of the first record in ms, -1 without a record.
+    pub first_timestamp: i64,
+    /// The timestamp of the last record.
+    pub last_timestamp: i64,
+}
+
+impl Ranges {
+    /// A record was read.
+    pub fn record(&mut self, partition: i32, offset: i64, timestamp: i64) {
+        let next = next_after(offset);
+        self.partitions
+            .entry(partition)
+            .and_modify(|range| {
+                range.next = next;
+                range.last_timestamp = timestamp;
+                if range.first_timestamp == -1 {
+                    range.first_timestamp = timestamp;
+                }
+            })
+            .or_insert(Range { first: offset, next, first_timestamp: timestamp, last_timestamp: timestamp });
+    }
+
+    /// The partition was read up to `next`, with or without records; `from` is where it stood before.
+    pub fn passed(&mut self, partition: i32, from: i64, next: i64) {
+        self.partitions.entry(partition).and_modify(|range| range.next = range.next.max(next)).or_insert(Range {
+            first: from,
+            next,
+            first_timestamp: -1,
+            last_timestamp: -1,
+        });
+    }
+
+    /// Whether nothing is covered.
+    pub fn is_empty(&self) -> bool {
+        self.partitions.is_empty()
+    }
+
+    /// The partitions and their ranges, by index.
+    pub fn iter(&self) -> impl Iterator<Item = (i32, Range)> + '_ {
+        self.partitions.iter().map(|(partition, range)| (*partition, *range))
+    }
+}
+
+/// Which batches of an assignment are settled, and so how far each partition may be committed: never beyond the first
+/// batch that is not.
+#[derive(Debug, Default)]
+pub struct Tracker {
+    partitions: BTreeMap<i32, VecDeque<Open>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    batch: u64,
+    next: i64,
+    settled: bool,
+}
+
+impl Tracker {
+    /// A batch was closed. Batches come in the order in which they were read.
+    pub fn closed(&mut self, batch: u64, ranges: &Ranges) {
+        for (partition, range) in ranges.iter() {
+            self.partitions.entry(partition).or_default().push_back(Open { batch, next: range.next, settled: false });
+        }
+    }
+
+    /// A batch is settled: every event of it is stored or was put aside for good. Gives what may now be committed, as
+    /// the next offset to read of each partition that moved.
+    pub fn settled(&mut self, batch: u64) -> BTreeMap<i32, i64> {
+        let mut moved = BTreeMap::new();
+        for (partition, open) in &mut self.partitions {
+            for entry in open.iter_mut().filter(|entry| entry.batch == batch) {
+                entry.settled = true;
+            }
+            while let Some(entry) = open.front().filter(|entry| entry.settled) {
+                moved.insert(*partition, entry.next);
+                open.pop_front();
+            }
+        }
+        moved
+    }
+
+    /// Whether every closed batch is settled.
+    pub fn is_clean(&self) -> bool {
+        self.partitions.values().all(VecDeque::is_empty)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ranges(of: &[(i32, i64, i64)]) -> Ranges {
+        let mut ranges = Ranges::default();
+        for (partition, first, next) in of {
+            ranges.passed(*partition, *first, *next);
+        }
+        ranges
+    }
+
+    #[test]
+    fn ranges_grow_over_records_and_gaps() {
+        let mut ranges = Ranges::default();
+        assert!(ranges.is_empty());
+        ranges.passed(1, 5, 7);
+        ranges.record(1, 9, 100);
+        ranges.record(1, 12, 200);
+        ranges.passed(1, 5, 20);
+        ranges.record(2, 0, 50);
+        let expected = [
+            (1, Range { first: 5, next: 20, first_timestamp: 100, last_timestamp: 200 }),
+            (2, Range { first: 0, next: 1, first_timestamp: 50, last_timestamp: 50 }),
+        ];
+        assert_eq!(ranges.iter().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_later_batch_waits_for_an_earlier_one_of_its_partition_only() {
+        let mut tracker = Tracker::default();
+        tracker.closed(1, &ranges(&[(0, 0, 10), (1, 0, 5)]));
+        tracker.closed(2, &ranges(&[(0, 10, 20), (2, 7, 8)]));
+        assert_eq!(tracker.settled(2), BTreeMap::from([(2, 8)]));
+        assert!(!tracker.is_clean());
+        assert_eq!(tracker.settled(1), BTreeMap::from([(0, 20), (1, 5)]));
+        assert!(tracker.is_clean());
+        assert_eq!(tracker.settled(1), BTreeMap::new());
+    }
+
+    proptest! {
+        #[test]
+        fn never_beyond_an_unsettled_batch(order in Just((0..20u64).collect::<Vec<_>>()).prop_shuffle()) {
+            let mut tracker = Tracker::default();
+            for batch in 0..20 {
+                let at = i64::try_from(batch).unwrap();
+                tracker.closed(batch, &ranges(&[(0, at, at + 1)]));
+            }
+            let mut settled = [false; 20];
+            let mut committed = 0;
+            for batch in order {
+                settled[usize::try_from(batch).unwrap()] = true;
+                if let Some(next) = tracker.settled(batch).get(&0) {
+                    prop_assert!(*next > committed);
+                    committed = *next;
+                }
+                let prefix = settled.iter().take_while(|done| **done).count();
+                prop_assert_eq!(committed, i64::try_from(prefix).unwrap());
+            }
+            prop_assert!(tracker.is_clean());
+        }
+    }
+}

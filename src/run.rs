@@ -1,0 +1,251 @@
+//! Wires the parts together: what starts first, how long it tries, and how it ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tracing::{error, info, warn};
+
+use crate::admin::{self, BindError, Health};
+use crate::batch::Limits;
+use crate::clickhouse::inserter::Inserter;
+use crate::clickhouse::schema::{DescribeError, Schema};
+use crate::config::{Config, Isolation};
+use crate::decode::Origin;
+use crate::kafka::cluster::Cluster;
+use crate::kafka::connection::{ConnectOptions, SecurityError};
+use crate::kafka::consumer::{Consumer, ConsumerSettings};
+use crate::kafka::error::{GroupRefused, KafkaError};
+use crate::kafka::fetcher::FetchSettings;
+use crate::kafka::group::state::GroupSettings;
+use crate::pipeline::{Pipeline, PipelineSettings};
+use crate::progress::{self, InsertProgress, KafkaProgress, PipelineProgress, Progress};
+use crate::shutdown::{self, Stop};
+
+/// Why the program ends other than by a clean stop.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The health port cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// No signals can be heard.
+    #[error("cannot listen to signals: {0}")]
+    Signals(#[from] std::io::Error),
+    /// TLS files or secrets cannot be used.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
+    /// Kafka could not be reached in all tries of the start.
+    #[error("Kafka is not usable after {tries} tries: {cause}; check KAFKA_BOOTSTRAP_SERVERS and that the brokers run")]
+    Kafka {
+        /// How many.
+        tries: u32,
+        /// The last failure.
+        cause: KafkaError,
+    },
+    /// ClickHouse could not be used in all tries of the start.
+    #[error("ClickHouse is not usable after {tries} tries: {cause}")]
+    ClickHouse {
+        /// How many.
+        tries: u32,
+        /// The last failure.
+        cause: DescribeError,
+    },
+    /// The table has columns that cannot be filled.
+    #[error(transparent)]
+    Table(DescribeError),
+    /// The group refuses this member for good.
+    #[error(transparent)]
+    Refused(#[from] GroupRefused),
+    /// The clean stop took too long.
+    #[error(
+        "did not stop cleanly within SHUTDOWN_TIMEOUT_MS ({limit:?}); nothing is lost: what was not committed is read again"
+    )]
+    SlowStop {
+        /// The limit.
+        limit: Duration,
+    },
+}
+
+impl RunError {
+    /// The process's exit code: 1 services or time, 2 configuration, 3 the group.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Table(_) | Self::Security(_) => 2,
+            Self::Refused(_) => 3,
+            Self::Bind(_) | Self::Signals(_) | Self::Kafka { .. } | Self::ClickHouse { .. } | Self::SlowStop { .. } => {
+                1
+            }
+        }
+    }
+}
+
+/// Tries of the start, and the pause between them.
+const TRIES: u32 = 30;
+const PAUSE: Duration = Duration::from_secs(2);
+const PROGRESS_LINE: Duration = Duration::from_secs(10);
+
+/// Runs until a signal stops it.
+pub async fn run(config: Config) -> Result<(), RunError> {
+    // /health answers from the first moment, whatever the services do.
+    let listener = admin::bind(config.health_port).await?;
+    let mut stop = shutdown::signals()?;
+    let (kafka, kafka_out) = watch::channel(KafkaProgress::default());
+    let (insert, insert_out) = watch::channel(InsertProgress::default());
+    let (pipeline, pipeline_out) = watch::channel(PipelineProgress::default());
+    let progress = Progress { kafka: kafka_out, insert: insert_out, pipeline: pipeline_out };
+    let health = Health::new(progress.clone(), config.health_http_status);
+    let (end_admin, admin_end) = watch::channel(false);
+    tokio::spawn(admin::serve(listener, health, admin_end));
+    tokio::spawn(progress::log_lines(progress, PROGRESS_LINE));
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        port = config.health_port,
+        topic = config.kafka.topic,
+        group = config.kafka.group_id,
+        table = config.clickhouse.table,
+        batch_size = config.batch_size.get(),
+        "starting"
+    );
+
+    let limits = limits(&config);
+    let options = ConnectOptions::new(&config.kafka, limits.answer)?;
+    let mut cluster = Cluster::new(config.kafka.bootstrap.clone(), options);
+    let mut inserter = Inserter::new(config.clickhouse.clone(), insert.clone()).map_err(SecurityError::from)?;
+    let met = tokio::select! {
+        met = async { tokio::try_join!(
+            meet_kafka(&mut cluster, &config.kafka.topic),
+            meet_clickhouse(&mut inserter, &insert),
+        ) } => met?,
+        () = requested(&mut stop) => {
+            info!("stopped before the start was complete");
+            return Ok(());
+        }
+    };
+    let (cluster_id, schema) = met;
+    let consumer = Consumer::start(consumer_settings(&config, &limits), cluster, kafka);
+    let settings = PipelineSettings {
+        origin: Origin { cluster_id, topic: config.kafka.topic.clone() },
+        limits: Limits { rows: config.batch_size.get(), bytes: limits.columns, age: config.batch_timeout },
+    };
+    let running = Pipeline::new(settings, consumer, inserter, schema, pipeline).run(stop.clone());
+    let limit = config.shutdown_timeout;
+    let late = async {
+        requested(&mut stop).await;
+        sleep(limit).await;
+    };
+    let ended = tokio::select! {
+        ended = running => ended.map_err(RunError::from),
+        () = late => Err(RunError::SlowStop { limit }),
+    };
+    end_admin.send_replace(true);
+    if ended.is_ok() {
+        info!("stopped");
+    }
+    ended
+}
+
+/// How the memory budget is shared out, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shares {
+    /// Answers that lie here unread.
+    fetches: usize,
+    /// The largest answer that is taken at all.
+    answer: usize,
+    /// One decompressed record batch.
+    decompressed: usize,
+    /// The open columns.
+    columns: usize,
+}
+
+fn limits(config: &Config) -> Shares {
+    let budget = config.memory_budget;
+    Shares { fetches: budget / 4, answer: budget / 2, decompressed: budget / 2, columns: budget / 4 }
+}
+
+fn consumer_settings(config: &Config, shares: &Shares) -> ConsumerSettings {
+    let kafka = &config.kafka;
+    ConsumerSettings {
+        group: GroupSettings {
+            group_id: kafka.group_id.clone(),
+            topic: kafka.topic.clone(),
+            instance_id: kafka.group_instance_id.clone(),
+            assignors: kafka.assignors.clone(),
+            session_timeout: kafka.session_timeout,
+            heartbeat_interval: kafka.heartbeat_interval,
+            rebalance_timeout: kafka.rebalance_timeout,
+        },
+        fetch: FetchSettings {
+            topic: kafka.topic.clone(),
+            isolation: match kafka.isolation {
+                Isolation::ReadUncommitted => 0,
+                Isolation::ReadCommitted => 1,
+            },
+            min_bytes: kafka.fetch_min_bytes,
+            max_wait: kafka.fetch_max_wait,
+            buffer_bytes: shares.fetches,
+            reset: kafka.offset_reset,
+        },
+        batch_limit: shares.decompressed,
+    }
+}
+
+/// Asks Kafka for its cluster id, some tries long.
+async fn meet_kafka(cluster: &mut Cluster, topic: &str) -> Result<String, RunError> {
+    let mut tries = 1;
+    loop {
+        match cluster.metadata(&[topic]).await {
+            Ok(answer) => {
+                let cluster_id = answer.cluster_id.unwrap_or_else(String::new);
+                info!(cluster_id, brokers = answer.brokers.len(), "Kafka answers");
+                return Ok(cluster_id);
+            }
+            Err(cause) if tries >= TRIES => return Err(RunError::Kafka { tries, cause }),
+            Err(cause) => {
+                warn!(attempt = tries, of = TRIES, error = %cause, "Kafka is not usable yet; check KAFKA_BOOTSTRAP_SERVERS");
+            }
+        }
+        tries += 1;
+        sleep(PAUSE).await;
+    }
+}
+
+/// Asks ClickHouse for the table, some tries long; a table that is not there is waited for.
+async fn meet_clickhouse(
+    inserter: &mut Inserter,
+    progress: &watch::Sender<InsertProgress>,
+) -> Result<Arc<Schema>, RunError> {
+    let mut tries = 1;
+    let mut waiting = false;
+    loop {
+        match inserter.describe().await {
+            Ok(schema) => {
+                progress.send_modify(|progress| progress.blocked = None);
+                info!(table = schema.table, columns = schema.columns.len(), dedup = %schema.dedup, "ClickHouse answers");
+                return Ok(schema);
+            }
+            Err(cause @ (DescribeError::Unfillable(_) | DescribeError::NoColumns { .. })) => {
+                return Err(RunError::Table(cause));
+            }
+            Err(cause @ (DescribeError::Missing { .. } | DescribeError::Hidden { .. })) => {
+                if !waiting {
+                    waiting = true;
+                    error!(error = %cause, "the table cannot be used; waiting for it");
+                }
+                progress.send_modify(|progress| progress.blocked = Some(cause.to_string()));
+                tries = 0;
+            }
+            Err(cause) if tries >= TRIES => return Err(RunError::ClickHouse { tries, cause }),
+            Err(cause) => warn!(attempt = tries, of = TRIES, error = %cause, "ClickHouse is not usable yet"),
+        }
+        tries += 1;
+        sleep(PAUSE).await;
+    }
+}
+
+async fn requested(stop: &mut watch::Receiver<Stop>) {
+    if stop.wait_for(|stop| *stop == Stop::Requested).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
