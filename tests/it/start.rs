@@ -65,7 +65,11 @@ fn latest_is_resolved_once_even_if_nothing_was_read_before_the_restart() {
 #[test]
 fn latest_on_an_empty_topic_commits_offset_zero_and_skips_nothing_after_a_kill() {
     let bench = Bench::shared("latest_empty");
-    let first = bench.start(&[("KAFKA_AUTO_OFFSET_RESET", "latest"), ("KAFKA_SESSION_TIMEOUT_MS", "6000")]);
+    let first = bench.start(&[
+        ("KAFKA_AUTO_OFFSET_RESET", "latest"),
+        ("KAFKA_SESSION_TIMEOUT_MS", "6000"),
+        ("KAFKA_HEARTBEAT_INTERVAL_MS", "2000"),
+    ]);
     wait_start_committed(&bench, &first);
     first.kill9();
     let meanwhile = bench.produce(200);
