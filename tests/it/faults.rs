@@ -47,7 +47,7 @@ fn a_missing_table_is_waited_for() {
     bench.kafka.create_topic(&bench.topic, PARTITIONS);
     let indices = bench.produce(500);
     let consumer = bench.start(&[]);
-    error_with_in(&consumer, LIMIT, &[&bench.database, "schema --apply"]);
+    error_with_in(&consumer, LIMIT, &[&bench.database, "does not exist", "CLICKHOUSE_TABLE"]);
     consumer.wait_health(503, LIMIT);
     bench.create_table(SHIPPED);
     bench.wait_rows(&consumer, 500, Duration::from_secs(90));

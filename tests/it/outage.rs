@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::consumer::shipped;
 use crate::harness::{Bench, ClickHouse, Consumer, Kafka, Table};
+use crate::tables::assert_views_count;
 
 const EVENTS: u64 = 60_000;
 const BATCH: u64 = 2_000;
@@ -11,11 +12,12 @@ const DOWN: Duration = Duration::from_secs(20);
 const LIMIT: Duration = Duration::from_secs(120);
 
 #[test]
-fn nothing_is_lost_or_doubled_with_a_deduplication_window() {
+fn nothing_is_lost_or_doubled_with_a_deduplication_window_nor_in_the_views() {
     let clickhouse = ClickHouse::start("ingest", "sandarb");
-    let bench = Bench::new("outage", Kafka::shared(), &clickhouse, Table { window: true, views: false });
+    let bench = Bench::new("outage", Kafka::shared(), &clickhouse, Table { window: true, views: true });
     survive_an_outage(&bench);
     bench.assert_exactly_once(0..EVENTS);
+    assert_views_count(&bench, 0..EVENTS);
 }
 
 #[test]

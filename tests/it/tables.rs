@@ -1,6 +1,9 @@
 //! The tables that installations have: with and without the five views, with and without a deduplication window.
 
+use std::ops::Range;
 use std::time::Duration;
+
+use sample_events::Event;
 
 use crate::harness::{Bench, ClickHouse, Kafka, Table};
 
@@ -40,18 +43,31 @@ fn fill(name: &str, table: Table, dedup: &str) {
     consumer.stop();
     bench.assert_exactly_once(indices);
     if table.views {
-        assert_views_are_filled(&bench);
+        assert_views_count(&bench, 0..EVENTS);
     }
 }
 
-/// Each view has rows, however it aggregates, and the one of denials has counted each denied event.
-fn assert_views_are_filled(bench: &Bench<'_>) {
-    let sql =
-        format!("SELECT name FROM system.tables WHERE database = '{}' AND engine = 'MaterializedView'", bench.database);
-    let views: Vec<String> = bench.clickhouse.rows(&sql).into_iter().flatten().collect();
-    assert_eq!(views.len(), 5, "{views:?}");
-    for view in views {
-        let rows = bench.clickhouse.number(&format!("SELECT count() FROM {}.{view}", bench.database));
-        assert!(rows > 0, "{view} is empty");
+/// The five views have counted each of these events once.
+pub(crate) fn assert_views_count(bench: &Bench<'_>, indices: Range<u64>) {
+    let sql = format!(
+        "SELECT count() FROM system.tables WHERE database = '{}' AND engine = 'MaterializedView'",
+        bench.database
+    );
+    assert_eq!(bench.clickhouse.number(&sql), 5);
+    let events: Vec<Event> = indices.map(|index| bench.source.event(index)).collect();
+    let count = |which: fn(&&Event) -> bool| events.iter().filter(which).count() as u64;
+    let denied = count(|event| !event.denial_reason.is_empty());
+    let wanted = [
+        ("sum(events) FROM daily_kpis", count(|_| true)),
+        ("sum(denied) FROM daily_kpis", denied),
+        ("sum(rendered) FROM daily_kpis", count(|event| event.template_rendered)),
+        ("sum(events) FROM agent_activity", count(|_| true)),
+        ("sum(events) FROM top_contexts", count(|event| !event.context_id.is_empty())),
+        ("count() FROM governance_proofs", count(|_| true)),
+        ("sum(events) FROM denial_reasons", denied),
+    ];
+    for (what, wanted) in wanted {
+        let sql = format!("SELECT {}", what.replace("FROM ", &format!("FROM {}.", bench.database)));
+        assert_eq!(bench.clickhouse.number(&sql), wanted, "{sql}");
     }
 }

@@ -17,7 +17,7 @@ use super::{ClickHouse, Consumer, Kafka, project, same};
 /// How the table is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Table {
-    /// Whether it deduplicates by token, as the shipped SQL says.
+    /// Whether it (and each view's target) deduplicates by token, as the shipped SQL says.
     pub(crate) window: bool,
     /// Whether the shipped materialized views hang on it.
     pub(crate) views: bool,
@@ -80,12 +80,18 @@ impl<'a> Bench<'a> {
     pub(crate) fn create_table(&self, table: Table) {
         self.clickhouse.query(&format!("CREATE DATABASE IF NOT EXISTS {}", self.database));
         self.apply("sql/events.sql");
-        if !table.window {
-            let setting = "non_replicated_deduplication_window = 0";
-            self.clickhouse.query(&format!("ALTER TABLE {}.events MODIFY SETTING {setting}", self.database));
-        }
         if table.views {
             self.apply("sql/views.sql");
+        }
+        if !table.window {
+            let sql = format!(
+                "SELECT name FROM system.tables WHERE database = '{}' AND engine LIKE '%MergeTree'",
+                self.database
+            );
+            for name in self.clickhouse.rows(&sql).into_iter().flatten() {
+                let setting = "non_replicated_deduplication_window = 0";
+                self.clickhouse.query(&format!("ALTER TABLE {}.{name} MODIFY SETTING {setting}", self.database));
+            }
         }
     }
 
