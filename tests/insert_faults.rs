@@ -128,6 +128,7 @@ fn config(ports: &[u16]) -> ClickHouseConfig {
         user: "u".to_owned(),
         password: Secret::Value(String::new()),
         timeout: Duration::from_millis(500),
+        ca_file: None,
     }
 }
 
@@ -168,7 +169,7 @@ impl Bench {
         }
         let insert = Insert { block: rows.encode(SystemTime::now()), token: "token".to_owned() };
         Self {
-            inserter: Inserter::new(config(ports), sender),
+            inserter: Inserter::new(config(ports), sender).unwrap(),
             progress,
             tenure: watch::channel(tenure).0,
             stop: watch::channel(false).0,

@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::HostPort;
+use crate::net::ConnectError;
 use crate::net::dial::DialError;
 
 fn answer(status: u16, code: u32, text: &str) -> Answer {
@@ -76,7 +77,7 @@ fn answers_of_others() {
 fn only_what_was_never_sent_is_known_to_have_stored_nothing() {
     let host = HostPort { host: "db".to_owned(), port: 8123 };
     let limit = Duration::from_secs(1);
-    let refused = Failure::from(ClientError::from(DialError::Timeout { host, limit }));
+    let refused = Failure::from(ClientError::from(ConnectError::Dial(DialError::ResolveTimedOut { host, limit })));
     assert_eq!((refused.outcome, refused.nothing_stored), (Outcome::Retry, true));
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], 8123));
     let silent = Failure::from(ClientError::Timeout { address, limit });

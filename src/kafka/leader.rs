@@ -180,7 +180,15 @@ impl Leader {
                 cycle.troubles.push((partition, Trouble::Code(code)));
                 continue;
             }
-            let decision = decide(assignment, partition, committed.as_ref(), start.offset, end.offset, settings.reset);
+            let decision = decide(
+                assignment,
+                &settings.topic,
+                partition,
+                committed.as_ref(),
+                start.offset,
+                end.offset,
+                settings.reset,
+            );
             if let Start::At { offset, .. } = decision {
                 self.set_stage(partition, Stage::At(offset));
             }

@@ -55,6 +55,7 @@ pub enum Why {
 /// Decides for one partition of an assignment. `log_start` and `log_end` are its leader's.
 pub fn decide(
     assignment: &Assignment,
+    topic: &str,
     partition: i32,
     committed: Option<&Committed>,
     log_start: i64,
@@ -70,8 +71,8 @@ pub fn decide(
             OffsetReset::Latest => Start::At { offset: log_end, why: Why::Latest },
             OffsetReset::None => Start::Wait {
                 why: format!(
-                    "partition {partition} has no committed offset and KAFKA_AUTO_OFFSET_RESET is none; commit one \
-                     (kafka-consumer-groups --reset-offsets) or set it to earliest or latest"
+                    "partition {partition} of {topic} has no committed offset and KAFKA_AUTO_OFFSET_RESET is none; commit \
+                     one (kafka-consumer-groups --reset-offsets) or set it to earliest or latest"
                 ),
             },
         };
@@ -135,10 +136,10 @@ mod tests {
             (12, 3, Some(committed(50, 0)), Latest, at(50, Why::Committed)),
         ];
         for (known, partition, committed, reset, expected) in table {
-            let start = decide(&assignment(known), partition, committed.as_ref(), 10, 100, reset);
+            let start = decide(&assignment(known), "t", partition, committed.as_ref(), 10, 100, reset);
             assert_eq!(start, expected, "{known} {partition} {committed:?} {reset:?}");
         }
-        let Start::Wait { why } = decide(&assignment(0), 3, None, 10, 100, Nothing) else { panic!("must wait") };
+        let Start::Wait { why } = decide(&assignment(0), "t", 3, None, 10, 100, Nothing) else { panic!("must wait") };
         assert!(why.contains("KAFKA_AUTO_OFFSET_RESET"), "{why}");
     }
 }

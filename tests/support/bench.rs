@@ -30,7 +30,7 @@ impl Bench {
         let session = Duration::from_secs(600);
         let tenure = Tenure { epoch: 1, until: Instant::now() + session, until_boot: boot_clock() + session };
         Self {
-            inserter: Inserter::new(config, sender),
+            inserter: Inserter::new(config, sender).unwrap(),
             progress,
             tenure: watch::channel(tenure).0,
             stop: watch::channel(false).0,

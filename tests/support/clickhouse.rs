@@ -57,11 +57,12 @@ impl Server {
             user: USER.to_owned(),
             password: Secret::Value(PASSWORD.to_owned()),
             timeout: Duration::from_secs(20),
+            ca_file: None,
         }
     }
 
     pub(crate) async fn answer(&self, sql: &str) -> Answer {
-        Client::new(self.config("default", "none")).query(sql, &[]).await.unwrap()
+        Client::new(self.config("default", "none"), None).query(sql, &[]).await.unwrap()
     }
 
     /// The text of a good answer.

@@ -409,6 +409,7 @@ impl Group {
             .map(|topic| (topic.name.clone(), count(topic.partitions.len())))
             .collect();
         if let Some(own) = topics.iter().find(|topic| topic.name == self.settings.topic) {
+            let before = self.topic;
             self.topic = match own.error {
                 0 if !own.partitions.is_empty() => {
                     TopicView::Present { id: own.id, partition_count: count(own.partitions.len()) }
@@ -416,6 +417,17 @@ impl Group {
                 3 => TopicView::Missing,
                 _ => self.topic,
             };
+            match (before, self.topic) {
+                (TopicView::Missing, TopicView::Missing) => {}
+                (_, TopicView::Missing) => error!(
+                    topic = self.settings.topic,
+                    "the topic does not exist; create it, or correct KAFKA_TOPIC; waiting for it"
+                ),
+                (TopicView::Missing, TopicView::Present { partition_count, .. }) => {
+                    info!(topic = self.settings.topic, partitions = partition_count, "the topic is there now");
+                }
+                _ => {}
+            }
         }
         match std::mem::replace(&mut self.state, State::Ended) {
             State::Assigning { identity, assignor, members } => {
