@@ -4,7 +4,9 @@
 //! [`Membership`]. The consumer answers through [`Intent`]. Both ways are watch channels: what counts is the newest
 //! word, so neither side can block the other or fill a queue.
 
+mod answers;
 pub mod coordinator;
+mod held;
 pub mod state;
 pub mod subscription;
 pub mod verdict;

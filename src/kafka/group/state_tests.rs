@@ -1,8 +1,17 @@
+use std::collections::BTreeMap;
+
 use super::*;
+use crate::kafka::group::subscription::Subscription;
 use crate::kafka::group::subscription::{TopicPartitions, decode_assignment, encode_assignment};
+use crate::kafka::group::{Assignment, CommitNote, Committed};
+use crate::kafka::protocol::join_group::JoinGroupResponse;
 use crate::kafka::protocol::join_group::JoinedMember;
 use crate::kafka::protocol::metadata::PartitionMetadata;
+use crate::kafka::protocol::metadata::TopicMetadata;
+use crate::kafka::protocol::offset_commit::OffsetCommitResponse;
 use crate::kafka::protocol::offset_fetch::FetchedOffset;
+use crate::kafka::protocol::offset_fetch::OffsetFetchResponse;
+use crate::kafka::protocol::sync_group::SyncGroupResponse;
 
 const SESSION: Duration = Duration::from_secs(30);
 const INTERVAL: Duration = Duration::from_secs(3);
