@@ -30,9 +30,9 @@ pub enum RunError {
     /// The health port cannot be had.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// No signals can be heard.
-    #[error("cannot listen to signals: {0}")]
-    Signals(#[from] std::io::Error),
+    /// The system refuses its signals, or the name of its port.
+    #[error("the system refuses signals or sockets: {0}")]
+    System(#[from] std::io::Error),
     /// TLS files or secrets cannot be used.
     #[error(transparent)]
     Security(#[from] SecurityError),
@@ -74,7 +74,7 @@ impl RunError {
         match self {
             Self::Table(_) | Self::Security(_) => 2,
             Self::Refused(_) => 3,
-            Self::Bind(_) | Self::Signals(_) | Self::Kafka { .. } | Self::ClickHouse { .. } | Self::SlowStop { .. } => {
+            Self::Bind(_) | Self::System(_) | Self::Kafka { .. } | Self::ClickHouse { .. } | Self::SlowStop { .. } => {
                 1
             }
         }
@@ -90,6 +90,7 @@ const PROGRESS_LINE: Duration = Duration::from_secs(10);
 pub async fn run(config: Config) -> Result<(), RunError> {
     // /health answers from the first moment, whatever the services do.
     let listener = admin::bind(config.health_port).await?;
+    let port = listener.local_addr()?.port();
     let mut stop = shutdown::signals()?;
     let (kafka, kafka_out) = watch::channel(KafkaProgress::default());
     let (insert, insert_out) = watch::channel(InsertProgress::default());
@@ -101,7 +102,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     tokio::spawn(progress::log_lines(progress, PROGRESS_LINE));
     info!(
         version = env!("CARGO_PKG_VERSION"),
-        port = config.health_port,
+        port,
         topic = config.kafka.topic,
         group = config.kafka.group_id,
         table = config.clickhouse.table,

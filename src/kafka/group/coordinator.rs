@@ -313,6 +313,11 @@ impl Driver {
     }
 
     fn went_wrong(&mut self, error: &KafkaError) {
+        if let KafkaError::Code { code: 14 | 15, .. } = error {
+            // A new cluster creates its offsets topic on the first question, which takes it a moment.
+            debug!(%error, "the group coordinator is not ready yet");
+            return;
+        }
         if self.failing_since.is_none() {
             self.failing_since = Some(Instant::now());
             warn!(%error, "the group coordinator cannot be asked; trying again until it can");
