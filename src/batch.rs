@@ -36,6 +36,8 @@ pub enum Why {
     Bytes,
     /// BATCH_TIMEOUT_MS.
     Age,
+    /// A partition goes on elsewhere.
+    Moved,
     /// The program stops.
     Stopping,
 }
@@ -47,6 +49,7 @@ impl Why {
             Self::Rows => "batch size",
             Self::Bytes => "memory",
             Self::Age => "batch timeout",
+            Self::Moved => "a partition's log was cut",
             Self::Stopping => "stopping",
         }
     }

@@ -417,6 +417,9 @@ impl Pipeline {
                     self.patience.send_replace(true);
                 }
             }
+            // The ranges of one batch must not go back.
+            Event::Moved { .. } if !self.batch.is_empty() => self.close(Why::Moved),
+            Event::Moved { .. } => {}
             Event::Lost { why } => {
                 info!(why, "the partitions are gone");
                 self.begin_era();

@@ -74,9 +74,7 @@ impl RunError {
         match self {
             Self::Table(_) | Self::Security(_) => 2,
             Self::Refused(_) => 3,
-            Self::Bind(_) | Self::System(_) | Self::Kafka { .. } | Self::ClickHouse { .. } | Self::SlowStop { .. } => {
-                1
-            }
+            Self::Bind(_) | Self::System(_) | Self::Kafka { .. } | Self::ClickHouse { .. } | Self::SlowStop { .. } => 1,
         }
     }
 }

@@ -37,6 +37,11 @@ pub enum Event {
         /// Why.
         why: &'static str,
     },
+    /// A partition goes on elsewhere than where it stood: its log was cut. What was read before ends there.
+    Moved {
+        /// The partition.
+        partition: i32,
+    },
     /// The partitions are gone.
     Lost {
         /// Why.
@@ -136,7 +141,11 @@ impl Consumer {
                     }
                 }
                 fetched = receive(&mut self.fetching), if wanted => match fetched {
-                    Fetched::Start { partition, offset } => self.start_at(partition, offset),
+                    Fetched::Start { partition, offset } => {
+                        if self.start_at(partition, offset) {
+                            return Event::Moved { partition };
+                        }
+                    }
                     Fetched::Records(answer, slot) => {
                         drop(slot); // the next fetch may begin while this answer is read
                         self.open(answer);
@@ -299,10 +308,12 @@ impl Consumer {
         self.fetching = Some(Fetching { task, fetched, rewinds });
     }
 
-    fn start_at(&mut self, partition: i32, offset: i64) {
-        self.positions.insert(partition, offset);
+    /// True when the partition stood elsewhere.
+    fn start_at(&mut self, partition: i32, offset: i64) -> bool {
+        let before = self.positions.insert(partition, offset);
         // At once, so that `latest` means the same moment after the next rebalance, on idle partitions too.
         self.commit(&BTreeMap::from([(partition, offset)]));
+        before.is_some_and(|before| before != offset)
     }
 
     fn open(&mut self, mut answer: Answer) {

@@ -163,10 +163,12 @@ impl Fetcher {
 
     fn next_due(&self) -> Instant {
         let far = Instant::now() + METADATA_INTERVAL;
-        let parked = self.parked.values().map(|(_, until)| *until).min().unwrap_or(far);
+        // Partitions without a leader wait for metadata, those of a leader that is away for its return.
+        let settles = |index: &i32| self.metadata.leaders.get(index).is_some_and(|node| !self.away.contains(node));
+        let parked = self.parked.iter().filter(|(index, _)| settles(index)).map(|(_, (_, until))| *until);
+        let parked = parked.min().unwrap_or(far);
         let leaders = self.leaders.values().filter(|leader| !leader.places.is_empty()).map(|leader| leader.not_before);
         let metadata = if self.cluster.is_some() { self.metadata.due } else { far };
-        // A parked partition whose time has come waits for new metadata: no spinning meanwhile.
         let floor = Instant::now() + Duration::from_millis(20);
         leaders.min().unwrap_or(far).min(parked).min(metadata).max(floor)
     }
@@ -190,6 +192,20 @@ impl Fetcher {
         match answer {
             Ok(answer) => {
                 let topic = answer.topics.into_iter().find(|topic| topic.name == self.settings.topic);
+                let ids = (topic.as_ref().map_or(0, |topic| topic.id), self.assignment.topic_id);
+                if ids.0 != ids.1 && ids.0 != 0 && ids.1 != 0 {
+                    // Its offsets mean other records now. The group's driver sees the same and joins anew.
+                    warn!(
+                        topic = self.settings.topic,
+                        "the topic was created anew; nothing more is read of this assignment"
+                    );
+                    self.metadata.due = now + METADATA_INTERVAL;
+                    self.metadata.leaders.clear();
+                    for leader in self.leaders.values_mut() {
+                        leader.places.clear();
+                    }
+                    return;
+                }
                 let partitions = topic.map_or_else(Vec::new, |topic| topic.partitions);
                 self.metadata.leaders = partitions
                     .iter()
@@ -324,6 +340,10 @@ impl Fetcher {
                 warn!(partition, position, "the position is outside the log; asking where the log is");
                 let known = Committed { offset: position, note: None };
                 leader.set_stage(partition, Stage::Unresolved(Some(known)));
+                // Not before new metadata: the topic may be another one by now.
+                self.park(leader, partition, now);
+                self.metadata.leaders.remove(&partition);
+                self.metadata.due = self.metadata.due.min(now);
             }
             Trouble::TooLarge { position, limit } => {
                 let why = format!(
@@ -349,6 +369,7 @@ impl Fetcher {
                     }
                     // The leader moved, is being elected, or the topic is gone: the metadata will tell.
                     _ => {
+                        self.metadata.leaders.remove(&partition);
                         self.metadata.due = self.metadata.due.min(now);
                         PAUSE
                     }

@@ -81,6 +81,20 @@ fn latest_on_an_empty_topic_commits_offset_zero_and_skips_nothing_after_a_kill()
 }
 
 #[test]
+fn latest_with_two_replicas_started_together_skips_nothing_and_reads_nothing_old() {
+    let bench = Bench::shared("latest_two");
+    bench.produce(500);
+    let latest = [("KAFKA_AUTO_OFFSET_RESET", "latest")];
+    let (first, second) = (bench.start(&latest), bench.start(&latest));
+    wait_start_committed(&bench, &first);
+    let after = bench.produce(2_000);
+    bench.wait_rows(&second, 2_000, LIMIT);
+    first.stop();
+    second.stop();
+    bench.assert_exactly_once(after);
+}
+
+#[test]
 fn none_waits_for_a_person_and_says_so() {
     let bench = Bench::shared("none");
     bench.produce(100);
