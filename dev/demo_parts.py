@@ -193,28 +193,41 @@ class ClickHouse:
 
 
 class Program:
-    """One replica of sandarb-consumer: its health endpoint and its process."""
+    """One replica of sandarb-consumer: its endpoints and its process, which may be a second one after a restart."""
 
     def __init__(self, port, pid=None):
         self.port, self.pid = port, pid
         self.url = f"http://127.0.0.1:{port}/health"
+        self.cpu_before = 0.0
 
-    def health_text(self):
-        """The body of /health, whatever its status; None while nobody answers."""
+    def text(self, path="health"):
+        """The body of an endpoint, whatever its status; None while nobody answers."""
         try:
-            with LOCAL.open(self.url, timeout=5) as answer:
+            with LOCAL.open(f"http://127.0.0.1:{self.port}/{path}", timeout=5) as answer:
                 return answer.read().decode()
         except urllib.error.HTTPError as error:  # 503: unhealthy, with a body
             return error.read().decode(errors="replace")
         except OSError:
             return None
 
-    def health(self):
+    def fields(self, path):
         try:
-            fields = json.loads(self.health_text() or "{}")
+            fields = json.loads(self.text(path) or "{}")
         except ValueError:
             return {}
         return fields if isinstance(fields, dict) else {}
+
+    def health(self):
+        return self.fields("health")
+
+    def partitions(self):
+        """The partitions it holds."""
+        return self.fields("status").get("kafka", {}).get("partitions", [])
+
+    def ending(self):
+        """Remembers what its process has used, before that one ends."""
+        figures = self.figures()
+        self.cpu_before = figures[2] if figures else self.cpu_before
 
     def figures(self):
         """(RSS now, peak RSS, both in MiB; CPU seconds), or None where the process cannot be seen from here."""
@@ -228,7 +241,24 @@ class Program:
             return None
         # proc_pid_stat(5): utime and stime are fields 14 and 15; the name before them may hold spaces.
         user, system = stat.rpartition(")")[2].split()[11:13]
-        return kib["VmRSS"] / 1024, kib["VmHWM"] / 1024, (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        cpu = self.cpu_before + (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        return kib["VmRSS"] / 1024, kib["VmHWM"] / 1024, cpu
+
+
+def shares(programs):
+    """Who reads which partitions, as `8079: 0-5 · 8080: 6-11`."""
+    return " · ".join(f"{program.port}: {runs(program.partitions())}" for program in programs)
+
+
+def runs(numbers):
+    """Numbers with their runs drawn together, as `0-5, 8`."""
+    parts = []
+    for number in sorted(numbers):
+        if parts and parts[-1][1] == number - 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in parts) or "none"
 
 
 def free_port(first=None):

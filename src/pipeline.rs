@@ -406,8 +406,8 @@ impl Pipeline {
                 }
                 self.patience.send_replace(false);
             }
-            Event::Revoking { why, .. } => {
-                if self.phase == Phase::Working {
+            Event::Revoking { why, .. } => match self.phase {
+                Phase::Idle | Phase::Working => {
                     // What was not sent is read again by whoever owns the partitions then.
                     info!(why, on_the_wire = self.is_inserting(), "finishing what is on the wire");
                     self.consumer.stop_reading();
@@ -416,7 +416,8 @@ impl Pipeline {
                     self.phase = Phase::Draining;
                     self.patience.send_replace(true);
                 }
-            }
+                Phase::Draining | Phase::Flushing | Phase::Leaving => {}
+            },
             // The ranges of one batch must not go back.
             Event::Moved { .. } if !self.batch.is_empty() => self.close(Why::Moved),
             Event::Moved { .. } => {}

@@ -80,6 +80,8 @@ pub struct Consumer {
     positions: BTreeMap<i32, i64>,
     reader: Option<AnswerReader>,
     scratch: Vec<u8>,
+    /// An event that follows the one just given.
+    queued: Option<Event>,
     damage: BTreeMap<i32, Damage>,
 }
 
@@ -118,12 +120,16 @@ impl Consumer {
             positions: BTreeMap::new(),
             reader: None,
             scratch: Vec::new(),
+            queued: None,
             damage: BTreeMap::new(),
         }
     }
 
     /// Waits for the next event; [`Event::Records`] only when `wanted`. May be cancelled.
     pub async fn next(&mut self, wanted: bool) -> Event {
+        if let Some(event) = self.queued.take() {
+            return event;
+        }
         loop {
             if wanted && self.reader.is_some() {
                 return Event::Records;
@@ -262,11 +268,15 @@ impl Consumer {
                 self.fetch_from(assignment, stages);
                 Some(Event::Assigned { partitions })
             }
+            Phase::Revoking { deadline, why } if newer => {
+                // An assignment came and is being taken back already: what was read before it is void all the same.
+                self.forget_assignment();
+                self.queued = Some(Event::Revoking { deadline, why });
+                Some(Event::Lost { why })
+            }
             Phase::Revoking { deadline, why } => Some(Event::Revoking { deadline, why }),
             Phase::Outside { why } => {
-                let had = self.assignment.take().is_some();
-                self.stop_reading();
-                self.positions.clear();
+                let had = self.forget_assignment();
                 (had && newer).then_some(Event::Lost { why })
             }
             Phase::Refused(refused) => {
@@ -274,6 +284,13 @@ impl Consumer {
                 Some(Event::Ended(Err(refused)))
             }
         }
+    }
+
+    /// True when there was one.
+    fn forget_assignment(&mut self) -> bool {
+        self.stop_reading();
+        self.positions.clear();
+        self.assignment.take().is_some()
     }
 
     async fn ended(&mut self) -> Event {
