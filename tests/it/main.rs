@@ -16,6 +16,8 @@ mod batching;
 mod checks;
 mod faults;
 mod first_row;
+mod group_changes;
+mod group_members;
 mod harness;
 mod outage;
 mod records;

@@ -46,6 +46,11 @@ impl Kafka {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The same, one by one.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        self.bootstrap().split(',').map(str::to_owned).collect()
+    }
+
     /// kill -9.
     pub(crate) fn kill9(&self) {
         self.process().kill9();
