@@ -4,6 +4,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::harness::fleet::LIMIT;
 use crate::harness::{Bench, ClickHouse, Fleet, Kafka, Series, Table, rounds};
 use crate::tables::assert_views_count;
@@ -97,28 +99,27 @@ fn a_frozen_replica_neither_commits_nor_inserts_when_it_wakes() {
     for _ in 0..rounds() {
         fleet.wait_progress(u64::from(RATE));
         let frozen = fleet.pick();
-        let before = frozen.status().unwrap();
         frozen.signal("STOP");
+        let asleep = frozen.log_lines().len();
         // The session is 6 s: the other has everything after it, and works on.
         fleet.wait_even();
         fleet.wait_progress(2 * u64::from(RATE));
         let committed = bench.kafka.committed(&bench.group, &bench.topic);
         frozen.signal("CONT");
-        let line = frozen.wait_log(LIMIT, &["lost the partitions"]);
-        assert_eq!(line["level"], "WARNING", "{line}");
+        let awake = frozen.wait(LIMIT, "it joins again", || {
+            let lines: Vec<Value> = frozen.log_lines().split_off(asleep);
+            let joined = lines.iter().position(|line| line["msg"] == "joined the group");
+            joined.map(|place| lines[..place].to_vec()).ok_or_else(|| "not yet".to_owned())
+        });
+        assert!(awake.iter().any(|line| line["why"] == "the session expired"), "{awake:#?}");
+        // What was asked before the freeze may be answered after it; nothing is asked anew.
+        let count = |what: &str| awake.iter().filter(|line| line["msg"] == what).count();
+        assert!(count("stored a batch") <= 1 && count("committed") <= 1, "{awake:#?}");
         fleet.replicas.push(frozen);
         fleet.wait_even();
         for (partition, offset) in bench.kafka.committed(&bench.group, &bench.topic) {
             assert!(offset >= committed[&partition], "partition {partition} went back from {committed:?} to {offset}");
         }
-        let after = fleet.replicas[1].status().unwrap();
-        println!(
-            "frozen with {} rows, generation {}; awake with {}, generation {}",
-            before["clickhouse"]["rows_inserted"],
-            before["kafka"]["generation"],
-            after["clickhouse"]["rows_inserted"],
-            after["kafka"]["generation"]
-        );
     }
     let series = Series::end(&format!("{} × frozen past the session", rounds()), fleet, load.stop(), &[]);
     // The one request that was on the wire at each freeze; its successor reads those events too.
@@ -130,29 +131,27 @@ fn the_group_settles_while_clickhouse_is_down() {
     for table in [WITH_VIEWS, WITHOUT_WINDOW] {
         let clickhouse = ClickHouse::start("ingest", "sandarb");
         let bench = Bench::new("down", Kafka::shared(), &clickhouse, table);
-        let mut fleet = Fleet::start(&bench, 2, &[]);
+        let mut fleet = Fleet::start(&bench, 3, &[]);
         let load = bench.load(1_000);
         fleet.wait_progress(2_000);
         clickhouse.kill9();
         for replica in &fleet.replicas {
             replica.wait_health(503, LIMIT);
         }
-        // The original pair has had time to hold back; now a third comes, and one of the first goes.
-        let joined = Instant::now();
-        fleet.add();
-        // A new replica cannot become a member before it has seen the table: the two go on as they are until then.
-        let gone = fleet.replicas.remove(0);
+        let gone = fleet.pick();
         gone.signal("TERM");
         assert_eq!(gone.wait_exit(LIMIT), Some(0));
-        let left = fleet.replicas.remove(0);
-        crate::harness::fleet::wait_shares(&[&left], 12, Duration::from_secs(8));
-        println!("settled {:.1} s after a member left", joined.elapsed().as_secs_f64());
-        fleet.replicas.insert(0, left);
-        clickhouse.restart();
+        let left = Instant::now();
         fleet.wait_even();
+        let settled = left.elapsed();
+        println!("settled {:.1} s after a member left", settled.as_secs_f64());
+        assert!(settled < Duration::from_secs(5), "{settled:?}");
+        clickhouse.restart();
         fleet.wait_progress(1_000);
-        let series = Series::end("a rebalance while ClickHouse is down", fleet, load.stop(), &[]);
-        let doubt = if table.window { 0 } else { 2 * BATCH };
-        assert!(series.duplicates <= doubt, "{series:?} with {table:?}");
+        let name = format!("a rebalance while ClickHouse is down ({table:?})");
+        let series = Series::end(&name, fleet, load.stop(), &[]);
+        // What was on the wire when the server died, one batch a replica: its partitions have other owners now, who
+        // read it in other batches. The token cannot know those.
+        assert!(series.duplicates <= 3 * BATCH, "{series:?} with {table:?}");
     }
 }

@@ -90,8 +90,8 @@ pub(crate) struct Series {
 }
 
 impl Series {
-    /// Waits until the group has committed all there is, stops the fleet and counts. The views must have counted the
-    /// same rows as the table; events in `uncertain` may be absent.
+    /// Waits until the group has committed all there is, stops the fleet and counts. The views must have counted
+    /// the same; events in `uncertain` may be absent.
     pub(crate) fn end(name: &str, fleet: Fleet<'_>, indices: Range<u64>, uncertain: &[u64]) -> Self {
         let bench = fleet.bench;
         bench.produced(&indices);
@@ -104,6 +104,7 @@ impl Series {
     pub(crate) fn count(name: &str, bench: &Bench<'_>, indices: Range<u64>, uncertain: &[u64]) -> Self {
         let tally = bench.tally(indices.clone());
         assert!(tally.foreign.is_empty(), "rows that nobody produced: {:?}", tally.foreign);
+        let absent = tally.missing.len() as u64;
         let lost: Vec<u64> = tally.missing.into_iter().filter(|index| !uncertain.contains(index)).collect();
         let ends: Vec<u64> = bench.inserts().iter().map(|insert| insert.start_ms + insert.took_ms).collect();
         let gap = ends.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap_or(0);
@@ -124,7 +125,10 @@ impl Series {
         let rows = bench.rows();
         for view in ["daily_kpis", "agent_activity"] {
             let counted = bench.clickhouse.number(&format!("SELECT sum(events) FROM {}.{view}", bench.database));
-            assert_eq!(counted, rows, "the view {view} against the table");
+            // A server that dies in the middle of an insert may keep its rows and not the views', which get them when the
+            // events come again: never fewer than the events, never more than the rows.
+            let told = indices.end - indices.start - absent..=rows;
+            assert!(told.contains(&counted), "the view {view} counts {counted}, not within {told:?}");
         }
         series
     }
