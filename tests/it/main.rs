@@ -18,6 +18,7 @@ mod faults;
 mod first_row;
 mod group_changes;
 mod group_members;
+mod group_mixed;
 mod harness;
 mod outage;
 mod records;

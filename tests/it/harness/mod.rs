@@ -14,6 +14,7 @@ pub(crate) mod fleet;
 pub(crate) mod http;
 pub(crate) mod kafka;
 pub(crate) mod load;
+pub(crate) mod member;
 pub(crate) mod process;
 
 pub(crate) use bench::{Bench, Table};
@@ -22,6 +23,7 @@ pub(crate) use consumer::Consumer;
 pub(crate) use fleet::{Fleet, Series, rounds};
 pub(crate) use kafka::Kafka;
 pub(crate) use load::Load;
+pub(crate) use member::Member;
 
 /// Between two looks at a state that is waited for.
 pub(crate) const POLL: Duration = Duration::from_millis(50);
