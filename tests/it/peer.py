@@ -4,9 +4,12 @@
 usage: peer.py HOST:PORT. Bytes travel as hexadecimal text, null as null; an answer with "error" is a failure.
 """
 
+import itertools
 import json
+import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -66,6 +69,61 @@ def end_offsets(order):
     return {"offsets": ends}
 
 
+def describe(order):
+    """Members of a group with what each holds, and the group's state."""
+    admin = AdminClient(BOOTSTRAP)  # held, as above
+    group = admin.describe_consumer_groups([order["group"]])[order["group"]].result(LIMIT)
+    members = {
+        member.member_id: {
+            "instance": member.group_instance_id,
+            "partitions": placed(member.assignment.topic_partitions),
+        }
+        for member in group.members
+    }
+    return {"state": group.state.name, "members": members}
+
+
+def shapes(order):
+    """Forms a group for each shape, `{"strategy", "members": [[topic]], "fixed"}`, and tells who got what."""
+    with ThreadPoolExecutor(4) as pool:
+        return {"shapes": list(pool.map(shape, order["shapes"], itertools.count()))}
+
+
+def shape(wanted, number):
+    group = f"shape-{os.getpid()}-{number}"
+    settings = BOOTSTRAP | {
+        "group.id": group,
+        "partition.assignment.strategy": wanted["strategy"],
+        "heartbeat.interval.ms": 200,
+        "session.timeout.ms": 6000,
+    }
+    members = []
+    for index, topics in enumerate(wanted["members"]):
+        fixed = {"group.instance.id": f"i{index * 7 % 10}"} if wanted["fixed"] else {}
+        member = Consumer(settings | fixed)
+        member.subscribe(topics)
+        members.append((member, topics))
+    deadline = time.monotonic() + LIMIT
+    while True:
+        for member, _ in members:
+            member.poll(0.01)
+        found = describe({"group": group})
+        shares = {member.memberid(): placed(member.assignment()) for member, _ in members}
+        told = {name: member["partitions"] for name, member in found["members"].items()}
+        if found["state"] == "STABLE" and len(found["members"]) == len(members) and shares == told:
+            break
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"no group of {wanted} after {LIMIT} s: {found} {shares}")
+    answer = [found["members"][member.memberid()] | {"id": member.memberid(), "topics": topics} for member, topics in members]
+    for member, _ in members:
+        member.close()
+    return answer
+
+
+def placed(partitions):
+    return sorted([partition.topic, partition.partition] for partition in partitions)
+
+
 def produce(order):
     failed = []
     client = Producer(BOOTSTRAP | {"acks": "all"})
@@ -116,7 +174,7 @@ def tohex(data):
     return None if data is None else data.hex()
 
 
-OPS = {op.__name__: op for op in (ping, create_topic, committed, end_offsets, produce, consume)}
+OPS = {op.__name__: op for op in (ping, create_topic, committed, end_offsets, describe, shapes, produce, consume)}
 
 for line in sys.stdin:
     try:

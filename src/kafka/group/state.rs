@@ -269,6 +269,10 @@ impl Group {
                 }
                 Step::Join { member_id: member_id.clone() }
             }
+            // A member that goes leaves the rest to the rebalance that its going starts.
+            State::Assigning { identity, .. } | State::Syncing { identity, .. } if self.intent.leave => {
+                Self::leave_step(&self.settings, identity.member_id.clone())
+            }
             State::Assigning { members, .. } => {
                 let mut topics: Vec<String> = members.iter().flat_map(|member| member.topics.clone()).collect();
                 topics.push(self.settings.topic.clone());

@@ -353,6 +353,21 @@ fn leaving_commits_first_and_a_static_member_stays_on_the_list() {
 }
 
 #[test]
+fn a_stop_while_the_group_gathers_leaves_at_once() {
+    let leave = Step::Leave { member_id: "m-1".into() };
+    for leader in [false, true] {
+        let mut bench = Bench::new();
+        bench.join(79, false);
+        bench.intend(&[], true, true);
+        assert_eq!(bench.next(), leave, "while joining");
+        bench.join(0, leader);
+        assert_eq!(bench.next(), leave, "before the assignment");
+        bench.metadata(7, 2);
+        assert_eq!(bench.next(), leave, "while the assignment is waited for");
+    }
+}
+
+#[test]
 fn members_with_unreadable_metadata_get_nothing() {
     let mut bench = Bench::new();
     let good =

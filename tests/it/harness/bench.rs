@@ -12,7 +12,7 @@ use sample_events::Source;
 use sample_events::produce::{Options, Produced, produce};
 use sandarb_consumer::kafka::records::write::Codec;
 
-use super::{ClickHouse, Consumer, Kafka, project, same};
+use super::{ClickHouse, Consumer, Kafka, Load, project, same};
 
 /// How the table is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,23 +124,37 @@ impl<'a> Bench<'a> {
 
     /// The same from a thread, at this many events a second.
     pub(crate) fn produce_at(&self, count: u64, rate: Option<f64>) -> Producing {
+        let options = self.options(count, rate);
         let start = self.next.replace(self.next.get() + count);
-        let options = Options {
-            bootstrap: vec![self.kafka.bootstrap()],
-            topic: self.topic.clone(),
-            create_partitions: None,
-            source: self.source,
-            start,
-            count,
-            rate,
-            codec: Codec::Lz4,
-            batch: NonZeroUsize::new(400).unwrap(),
-        };
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(produce(&options)).unwrap_or_else(|error| panic!("sample-events: {error}"))
         });
         Producing { indices: start..start + count, thread }
+    }
+
+    /// Produces at this many events a second until told to stop.
+    pub(crate) fn load(&self, rate: u32) -> Load {
+        Load::start(self.options(rate.into(), Some(rate.into())))
+    }
+
+    /// What [`Load::stop`] gave back: the next events come after it.
+    pub(crate) fn produced(&self, indices: &Range<u64>) {
+        self.next.set(indices.end);
+    }
+
+    fn options(&self, count: u64, rate: Option<f64>) -> Options {
+        Options {
+            bootstrap: self.kafka.addresses(),
+            topic: self.topic.clone(),
+            create_partitions: None,
+            source: self.source,
+            start: self.next.get(),
+            count,
+            rate,
+            codec: Codec::Lz4,
+            batch: NonZeroUsize::new(400).unwrap(),
+        }
     }
 
     /// Rows in the table.

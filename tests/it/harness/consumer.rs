@@ -38,6 +38,24 @@ impl Consumer {
         Ok((status, serde_json::from_str(&text).map_err(|error| format!("/health says {text:?}: {error}"))?))
     }
 
+    /// The body of /status.
+    pub(crate) fn status(&self) -> Result<Value, String> {
+        let text = http::request(self.port, "GET", "/status", &[], b"")?.text()?;
+        serde_json::from_str(&text).map_err(|error| format!("/status says {text:?}: {error}"))
+    }
+
+    /// The partitions it works on, while its membership is settled.
+    pub(crate) fn partitions(&self) -> Result<Vec<i32>, String> {
+        let kafka = &self.status()?["kafka"];
+        let partitions = kafka["partitions"].as_array().ok_or_else(|| format!("/status says {kafka}"))?;
+        match kafka["state"].as_str() {
+            Some("stable") => {
+                Ok(partitions.iter().filter_map(|index| index.as_i64()).map(|index| index as i32).collect())
+            }
+            state => Err(format!("{} is {state:?}", kafka["member_id"])),
+        }
+    }
+
     /// Looks until the closure says `Ok`; fails at once, with the log, when the program has ended.
     pub(crate) fn wait<T>(&self, limit: Duration, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
         wait_until(limit, what, || {

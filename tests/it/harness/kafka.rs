@@ -46,6 +46,11 @@ impl Kafka {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The same, one by one.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        self.bootstrap().split(',').map(str::to_owned).collect()
+    }
+
     /// kill -9.
     pub(crate) fn kill9(&self) {
         self.process().kill9();
@@ -70,6 +75,21 @@ impl Kafka {
     /// The ends of the topic's partitions.
     pub(crate) fn end_offsets(&self, topic: &str) -> BTreeMap<i32, i64> {
         offsets(&self.peer(&json!({"op": "end_offsets", "topic": topic})))
+    }
+
+    /// The group's state in a word and its members, as the broker describes them.
+    pub(crate) fn describe(&self, group: &str) -> (String, BTreeMap<String, Described>) {
+        let answer = self.peer(&json!({"op": "describe", "group": group}));
+        let members = answer["members"].as_object().unwrap();
+        let members = members.iter().map(|(id, member)| (id.clone(), Described::read(member))).collect();
+        (answer["state"].as_str().unwrap().to_owned(), members)
+    }
+
+    /// Forms a group of librdkafka's for each shape; per shape and member what it got.
+    pub(crate) fn shapes(&self, shapes: &[Value]) -> Vec<Vec<Value>> {
+        let answer = self.peer(&json!({"op": "shapes", "shapes": shapes}));
+        let shapes = answer["shapes"].as_array().unwrap();
+        shapes.iter().map(|shape| shape.as_array().unwrap().clone()).collect()
     }
 
     /// Produces one record as librdkafka does. Bytes go as hexadecimal text, null as None.
@@ -101,6 +121,27 @@ impl Kafka {
             self.process().assert_runs();
             self.peer.lock().unwrap_or_else(PoisonError::into_inner).call(&json!({"op": "ping"}))
         });
+    }
+}
+
+/// A member as the broker describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Described {
+    /// The instance id of a static member.
+    pub(crate) instance: Option<String>,
+    /// What it holds: topic and partition, in order.
+    pub(crate) partitions: Vec<(String, i32)>,
+}
+
+impl Described {
+    /// From `{"instance", "partitions": [[topic, partition]]}`.
+    pub(crate) fn read(member: &Value) -> Self {
+        let partitions = member["partitions"].as_array().unwrap();
+        let place = |place: &Value| (place[0].as_str().unwrap().to_owned(), place[1].as_i64().unwrap() as i32);
+        Self {
+            instance: member["instance"].as_str().filter(|id| !id.is_empty()).map(str::to_owned),
+            partitions: partitions.iter().map(place).collect(),
+        }
     }
 }
 

@@ -10,14 +10,20 @@ use std::time::{Duration, Instant};
 pub(crate) mod bench;
 pub(crate) mod clickhouse;
 pub(crate) mod consumer;
+pub(crate) mod fleet;
 pub(crate) mod http;
 pub(crate) mod kafka;
+pub(crate) mod load;
+pub(crate) mod member;
 pub(crate) mod process;
 
 pub(crate) use bench::{Bench, Table};
 pub(crate) use clickhouse::ClickHouse;
 pub(crate) use consumer::Consumer;
+pub(crate) use fleet::{Fleet, Series, rounds};
 pub(crate) use kafka::Kafka;
+pub(crate) use load::Load;
+pub(crate) use member::Member;
 
 /// Between two looks at a state that is waited for.
 pub(crate) const POLL: Duration = Duration::from_millis(50);

@@ -1,0 +1,157 @@
+//! Replicas come, go, die and freeze under a steady load.
+//!
+//! FAULT_ROUNDS sets how often: 3 unless it is set, 20 in `make faults`, which shows the printed lines.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::harness::fleet::LIMIT;
+use crate::harness::{Bench, ClickHouse, Fleet, Kafka, Series, Table, rounds};
+use crate::tables::assert_views_count;
+
+const RATE: u32 = 2_500;
+const BATCH: u64 = 2_000;
+const WITH_VIEWS: Table = Table { window: true, views: true };
+const WITHOUT_WINDOW: Table = Table { window: false, views: true };
+
+fn bench(name: &str, table: Table) -> Bench<'static> {
+    Bench::new(name, Kafka::shared(), ClickHouse::shared(), table)
+}
+
+#[test]
+fn stops_and_starts_of_replicas_lose_and_double_nothing() {
+    let bench = bench("terms", WITHOUT_WINDOW);
+    let mut fleet = Fleet::start(&bench, 2, &[]);
+    let load = bench.load(RATE);
+    for _ in 0..rounds() {
+        fleet.wait_progress(u64::from(RATE));
+        fleet.pick().stop();
+        fleet.wait_even();
+        fleet.wait_progress(u64::from(RATE));
+        fleet.add();
+        fleet.wait_even();
+    }
+    let indices = load.stop();
+    let series = Series::end(&format!("{} × SIGTERM and start", rounds()), fleet, indices.clone(), &[]);
+    assert_eq!(series.duplicates, 0);
+    // The heartbeat that tells the other of it comes within its interval of 1 s.
+    assert!(series.longest_gap <= Duration::from_secs(1 + 2), "{series:?}");
+    assert_views_count(&bench, indices);
+}
+
+#[test]
+fn kills_lose_nothing_and_double_at_most_what_was_under_way() {
+    let bench = bench("kills", WITHOUT_WINDOW);
+    let mut fleet = Fleet::start(&bench, 2, &[]);
+    let load = bench.load(RATE);
+    for _ in 0..rounds() {
+        fleet.wait_progress(u64::from(RATE));
+        fleet.pick().kill9();
+        fleet.wait_even();
+        fleet.wait_progress(u64::from(RATE));
+        fleet.add();
+        fleet.wait_even();
+    }
+    let series = Series::end(&format!("{} × kill -9", rounds()), fleet, load.stop(), &[]);
+    // One batch on the wire, one whose commit was not.
+    assert!(series.duplicates <= rounds() * BATCH * 2, "{series:?}");
+}
+
+#[test]
+fn a_storm_of_rebalances_loses_nothing() {
+    let bench = bench("storm", WITHOUT_WINDOW);
+    let mut fleet = Fleet::start(&bench, 2, &[]);
+    let load = bench.load(1_000);
+    fleet.wait_progress(1_000);
+    let (lasts, every) =
+        (Duration::from_secs(3 * rounds().min(20)).max(Duration::from_secs(15)), Duration::from_secs(2));
+    let started = Instant::now();
+    let mut beat = started;
+    let mut leaving = Vec::new();
+    while started.elapsed() < lasts {
+        // One joins, and the one that is there longest leaves, whatever the group is doing.
+        fleet.add();
+        let old = fleet.replicas.remove(0);
+        old.signal("TERM");
+        leaving.push(old);
+        beat += every;
+        std::thread::sleep(beat.saturating_duration_since(Instant::now()));
+    }
+    let over = Instant::now();
+    let rows = bench.rows();
+    bench.wait_rows(&fleet.replicas[1], rows + 1, Duration::from_secs(10));
+    println!("progress {:.1} s after the storm", over.elapsed().as_secs_f64());
+    for old in &leaving {
+        assert_eq!(old.wait_exit(LIMIT), Some(0));
+    }
+    fleet.wait_even();
+    let name = format!("{} s of joining and leaving every 2 s", lasts.as_secs());
+    let series = Series::end(&name, fleet, load.stop(), &[]);
+    assert_eq!(series.duplicates, 0, "every stop was a clean one");
+}
+
+#[test]
+fn a_frozen_replica_neither_commits_nor_inserts_when_it_wakes() {
+    let bench = bench("zombie", WITHOUT_WINDOW);
+    let mut fleet = Fleet::start(&bench, 2, &[]);
+    let load = bench.load(RATE);
+    for _ in 0..rounds() {
+        fleet.wait_progress(u64::from(RATE));
+        let frozen = fleet.pick();
+        frozen.signal("STOP");
+        let asleep = frozen.log_lines().len();
+        // The session is 6 s: the other has everything after it, and works on.
+        fleet.wait_even();
+        fleet.wait_progress(2 * u64::from(RATE));
+        let committed = bench.kafka.committed(&bench.group, &bench.topic);
+        frozen.signal("CONT");
+        let awake = frozen.wait(LIMIT, "it joins again", || {
+            let lines: Vec<Value> = frozen.log_lines().split_off(asleep);
+            let joined = lines.iter().position(|line| line["msg"] == "joined the group");
+            joined.map(|place| lines[..place].to_vec()).ok_or_else(|| "not yet".to_owned())
+        });
+        assert!(awake.iter().any(|line| line["why"] == "the session expired"), "{awake:#?}");
+        // What was asked before the freeze may be answered after it; nothing is asked anew.
+        let count = |what: &str| awake.iter().filter(|line| line["msg"] == what).count();
+        assert!(count("stored a batch") <= 1 && count("committed") <= 1, "{awake:#?}");
+        fleet.replicas.push(frozen);
+        fleet.wait_even();
+        for (partition, offset) in bench.kafka.committed(&bench.group, &bench.topic) {
+            assert!(offset >= committed[&partition], "partition {partition} went back from {committed:?} to {offset}");
+        }
+    }
+    let series = Series::end(&format!("{} × frozen past the session", rounds()), fleet, load.stop(), &[]);
+    // The one request that was on the wire at each freeze; its successor reads those events too.
+    assert!(series.duplicates <= rounds() * BATCH, "{series:?}");
+}
+
+#[test]
+fn the_group_settles_while_clickhouse_is_down() {
+    for table in [WITH_VIEWS, WITHOUT_WINDOW] {
+        let clickhouse = ClickHouse::start("ingest", "sandarb");
+        let bench = Bench::new("down", Kafka::shared(), &clickhouse, table);
+        let mut fleet = Fleet::start(&bench, 3, &[]);
+        let load = bench.load(1_000);
+        fleet.wait_progress(2_000);
+        clickhouse.kill9();
+        for replica in &fleet.replicas {
+            replica.wait_health(503, LIMIT);
+        }
+        let gone = fleet.pick();
+        gone.signal("TERM");
+        assert_eq!(gone.wait_exit(LIMIT), Some(0));
+        let left = Instant::now();
+        fleet.wait_even();
+        let settled = left.elapsed();
+        println!("settled {:.1} s after a member left", settled.as_secs_f64());
+        assert!(settled < Duration::from_secs(5), "{settled:?}");
+        clickhouse.restart();
+        fleet.wait_progress(1_000);
+        let name = format!("a rebalance while ClickHouse is down ({table:?})");
+        let series = Series::end(&name, fleet, load.stop(), &[]);
+        // What was on the wire when the server died, one batch a replica: its partitions have other owners now, who
+        // read it in other batches. The token cannot know those.
+        assert!(series.duplicates <= 3 * BATCH, "{series:?} with {table:?}");
+    }
+}

@@ -1,0 +1,145 @@
+//! Several replicas of the program in one group, and what a series of faults did to their events.
+
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
+use std::time::Duration;
+
+use super::bench::PARTITIONS;
+use super::{Bench, Consumer, wait_until};
+
+/// Replicas in one group, all started alike.
+#[derive(Debug)]
+pub(crate) struct Fleet<'a> {
+    bench: &'a Bench<'a>,
+    env: Vec<(String, String)>,
+    /// Those that run.
+    pub(crate) replicas: Vec<Consumer>,
+}
+
+impl<'a> Fleet<'a> {
+    /// So many replicas, each with its share of the 12 partitions. Heartbeats every second, a session of 6 s.
+    pub(crate) fn start(bench: &'a Bench<'a>, count: usize, more: &[(&str, &str)]) -> Self {
+        let env = SHORT.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut fleet = Self { bench, env, replicas: Vec::new() };
+        for _ in 0..count {
+            fleet.add();
+        }
+        fleet.wait_even();
+        fleet
+    }
+
+    /// Starts one more.
+    pub(crate) fn add(&mut self) {
+        let env: Vec<(&str, &str)> = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        self.replicas.push(self.bench.start(&env));
+    }
+
+    /// Takes one out, any one.
+    pub(crate) fn pick(&mut self) -> Consumer {
+        let place = RandomState::new().hash_one(self.replicas.len()) as usize % self.replicas.len();
+        self.replicas.remove(place)
+    }
+
+    /// Waits until each of the 12 partitions has one owner and the shares differ by one at most.
+    pub(crate) fn wait_even(&self) {
+        wait_shares(&self.replicas.iter().collect::<Vec<_>>(), PARTITIONS, LIMIT);
+    }
+
+    /// Waits until so many more rows are in the table.
+    pub(crate) fn wait_progress(&self, rows: u64) {
+        let wanted = self.bench.rows() + rows;
+        self.bench.wait_rows(&self.replicas[0], wanted, LIMIT);
+    }
+
+    /// SIGTERM for all, exit code 0 from all.
+    pub(crate) fn stop(self) {
+        for replica in &self.replicas {
+            replica.stop();
+        }
+    }
+}
+
+/// Waits until `0..partitions` is shared out among the replicas, as evenly as can be.
+pub(crate) fn wait_shares(replicas: &[&Consumer], partitions: i32, limit: Duration) -> Vec<Vec<i32>> {
+    let even = partitions as usize / replicas.len();
+    wait_until(limit, &format!("{} replicas share {partitions} partitions", replicas.len()), || {
+        let shares = replicas.iter().map(|replica| replica.partitions()).collect::<Result<Vec<_>, _>>()?;
+        let mut all: Vec<i32> = shares.iter().flatten().copied().collect();
+        all.sort_unstable();
+        let fair = shares.iter().all(|share| share.len() == even || share.len() == even + 1);
+        if fair && all == (0..partitions).collect::<Vec<_>>() { Ok(shares) } else { Err(format!("{shares:?}")) }
+    })
+}
+
+/// How often a fault is repeated: FAULT_ROUNDS, else 3.
+pub(crate) fn rounds() -> u64 {
+    std::env::var("FAULT_ROUNDS").map_or(3, |text| text.parse().unwrap_or_else(|error| panic!("FAULT_ROUNDS: {error}")))
+}
+
+/// What a series did to the events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Series {
+    /// Produced and confirmed.
+    pub(crate) events: u64,
+    /// Not in the table.
+    pub(crate) lost: u64,
+    /// Rows beyond the first of each event.
+    pub(crate) duplicates: u64,
+    /// The longest time without an insert between the first and the last one.
+    pub(crate) longest_gap: Duration,
+}
+
+impl Series {
+    /// Waits until the group has committed all there is, stops the fleet and counts. The views must have counted
+    /// the same; events in `uncertain` may be absent.
+    pub(crate) fn end(name: &str, fleet: Fleet<'_>, indices: Range<u64>, uncertain: &[u64]) -> Self {
+        let bench = fleet.bench;
+        bench.produced(&indices);
+        bench.wait_committed_to_the_end(&fleet.replicas[0], LIMIT);
+        fleet.stop();
+        Self::count(name, bench, indices, uncertain)
+    }
+
+    /// Counts when all has come to rest.
+    pub(crate) fn count(name: &str, bench: &Bench<'_>, indices: Range<u64>, uncertain: &[u64]) -> Self {
+        let tally = bench.tally(indices.clone());
+        assert!(tally.foreign.is_empty(), "rows that nobody produced: {:?}", tally.foreign);
+        let absent = tally.missing.len() as u64;
+        let lost: Vec<u64> = tally.missing.into_iter().filter(|index| !uncertain.contains(index)).collect();
+        let ends: Vec<u64> = bench.inserts().iter().map(|insert| insert.start_ms + insert.took_ms).collect();
+        let gap = ends.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap_or(0);
+        let series = Self {
+            events: indices.end - indices.start - uncertain.len() as u64,
+            lost: lost.len() as u64,
+            duplicates: tally.surplus,
+            longest_gap: Duration::from_millis(gap),
+        };
+        println!(
+            "{name}: {} events, {} lost, {} duplicates, longest gap {:.1} s",
+            series.events,
+            series.lost,
+            series.duplicates,
+            series.longest_gap.as_secs_f64()
+        );
+        assert_eq!(lost, [0; 0], "lost");
+        let rows = bench.rows();
+        for view in ["daily_kpis", "agent_activity"] {
+            let counted = bench.clickhouse.number(&format!("SELECT sum(events) FROM {}.{view}", bench.database));
+            // A server that dies in the middle of an insert may keep its rows and not the views', which get them when the
+            // events come again: never fewer than the events, never more than the rows.
+            let told = indices.end - indices.start - absent..=rows;
+            assert!(told.contains(&counted), "the view {view} counts {counted}, not within {told:?}");
+        }
+        series
+    }
+}
+
+/// Heartbeats that tell of a rebalance soon, and the shortest session that brokers allow by default.
+const SHORT: [(&str, &str); 4] = [
+    ("KAFKA_HEARTBEAT_INTERVAL_MS", "1000"),
+    ("KAFKA_SESSION_TIMEOUT_MS", "6000"),
+    ("BATCH_TIMEOUT_MS", "500"),
+    ("LOG_LEVEL", "DEBUG"),
+];
+/// Far longer than anything should take, even on a busy machine.
+pub(crate) const LIMIT: Duration = Duration::from_secs(90);
