@@ -18,6 +18,7 @@ use crate::kafka::group::state::GroupSettings;
 use crate::kafka::group::{Assignment, Intent, Phase};
 use crate::kafka::leader::Stage;
 use crate::kafka::records::RecordsError;
+use crate::kafka::records::compression::Decompressor;
 use crate::kafka::records::reader::{Answer, AnswerReader, Item};
 use crate::offsets::next_after;
 use crate::progress::KafkaProgress;
@@ -79,9 +80,9 @@ pub struct Consumer {
     /// Per partition the next offset to hand out.
     positions: BTreeMap<i32, i64>,
     reader: Option<AnswerReader>,
-    scratch: Vec<u8>,
     /// An event that follows the one just given.
     queued: Option<Event>,
+    decompressor: Decompressor,
     damage: BTreeMap<i32, Damage>,
 }
 
@@ -119,8 +120,8 @@ impl Consumer {
             fetching: None,
             positions: BTreeMap::new(),
             reader: None,
-            scratch: Vec::new(),
             queued: None,
+            decompressor: Decompressor::default(),
             damage: BTreeMap::new(),
         }
     }
@@ -168,7 +169,7 @@ impl Consumer {
             match self.reader.as_mut()?.advance() {
                 Ok(true) => break,
                 Ok(false) => {
-                    self.scratch = self.reader.take()?.into_scratch();
+                    self.decompressor = self.reader.take()?.into_decompressor();
                     return None;
                 }
                 Err(fault) => self.unreadable(&fault),
@@ -246,7 +247,7 @@ impl Consumer {
 
     fn drop_reader(&mut self) {
         if let Some(reader) = self.reader.take() {
-            self.scratch = reader.into_scratch();
+            self.decompressor = reader.into_decompressor();
         }
     }
 
@@ -361,8 +362,8 @@ impl Consumer {
             }
         }
         if !answer.sections.is_empty() {
-            let scratch = std::mem::take(&mut self.scratch);
-            self.reader = Some(AnswerReader::new(answer, scratch, self.settings.batch_limit));
+            let decompressor = std::mem::take(&mut self.decompressor);
+            self.reader = Some(AnswerReader::new(answer, decompressor, self.settings.batch_limit));
         }
     }
 

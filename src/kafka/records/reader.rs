@@ -2,7 +2,7 @@
 
 use super::RecordsError;
 use super::batch::{self, BatchHeader, Front, HEADER_LENGTH, RecordSpan};
-use super::compression;
+use super::compression::Decompressor;
 use super::transactions::{AbortedFilter, is_abort_marker};
 use crate::kafka::protocol::fetch::FetchedPartition;
 use crate::offsets::next_after;
@@ -62,8 +62,8 @@ pub struct Record<'a> {
 #[derive(Debug)]
 pub struct AnswerReader {
     answer: Answer,
-    /// Decompressed records of the open batch; the buffer goes from answer to answer.
-    scratch: Vec<u8>,
+    /// Holds the decompressed records of the open batch; it goes from answer to answer.
+    decompressor: Decompressor,
     limit: usize,
     section: usize,
     /// Where in the section's bytes the next batch begins.
@@ -79,9 +79,9 @@ pub struct AnswerReader {
 #[derive(Debug)]
 struct OpenBatch {
     header: BatchHeader,
-    /// In `scratch` (true) or in the answer.
+    /// In the decompressor (true) or in the answer.
     decompressed: bool,
-    /// Where the next record begins, in `scratch` or the answer.
+    /// Where the next record begins, in either.
     at: usize,
     end: usize,
     left: i32,
@@ -95,14 +95,14 @@ enum Found {
 }
 
 impl AnswerReader {
-    /// A walk from the beginning. `scratch` is a buffer to decompress into, of at most `limit` bytes.
-    pub fn new(answer: Answer, scratch: Vec<u8>, limit: usize) -> Self {
-        Self { answer, scratch, limit, section: 0, at: 0, filter: None, open: None, position: None, found: None }
+    /// A walk from the beginning. A batch may decompress to `limit` bytes.
+    pub fn new(answer: Answer, decompressor: Decompressor, limit: usize) -> Self {
+        Self { answer, decompressor, limit, section: 0, at: 0, filter: None, open: None, position: None, found: None }
     }
 
-    /// Gives the buffer back for the next answer.
-    pub fn into_scratch(self) -> Vec<u8> {
-        self.scratch
+    /// Gives the decompressor back for the next answer.
+    pub fn into_decompressor(self) -> Decompressor {
+        self.decompressor
     }
 
     /// The partition that the walk is in.
@@ -181,7 +181,7 @@ impl AnswerReader {
     }
 
     fn source(&self, decompressed: bool) -> &[u8] {
-        if decompressed { &self.scratch } else { &self.answer.bytes }
+        if decompressed { self.decompressor.bytes() } else { &self.answer.bytes }
     }
 
     /// Opens the next batch of the section; false at its end.
@@ -211,8 +211,8 @@ impl AnswerReader {
         let decompressed = header.codec != 0 && left > 0;
         let (record_at, record_end) = if decompressed {
             let compressed = bytes.get(body..end).unwrap_or(&[]);
-            compression::decompress(&header, compressed, &mut self.scratch, self.limit)?;
-            (0, self.scratch.len())
+            self.decompressor.decompress(&header, compressed, self.limit)?;
+            (0, self.decompressor.bytes().len())
         } else {
             (body, end)
         };
