@@ -32,7 +32,7 @@ mod exported_copy {
     /// # Safety
     /// `n` readable bytes at `src`, `n` writable ones at `dest`.
     #[unsafe(no_mangle)]
-    pub unsafe extern "C" fn memcpy(dest: *mut c_void, src: *const c_void, n: usize) -> *mut c_void {
+    pub(crate) unsafe extern "C" fn memcpy(dest: *mut c_void, src: *const c_void, n: usize) -> *mut c_void {
         // SAFETY: as demanded of the caller.
         unsafe { super::copy::copy(dest.cast(), src.cast(), n) };
         dest
@@ -43,7 +43,7 @@ mod exported_copy {
     /// # Safety
     /// As memcpy; the two may overlap.
     #[unsafe(no_mangle)]
-    pub unsafe extern "C" fn memmove(dest: *mut c_void, src: *const c_void, n: usize) -> *mut c_void {
+    pub(crate) unsafe extern "C" fn memmove(dest: *mut c_void, src: *const c_void, n: usize) -> *mut c_void {
         // SAFETY: as demanded of the caller.
         unsafe { super::copy::copy(dest.cast(), src.cast(), n) };
         dest
@@ -59,7 +59,7 @@ mod exported_compare {
     /// # Safety
     /// `n` readable bytes at each.
     #[unsafe(no_mangle)]
-    pub unsafe extern "C" fn memcmp(left: *const c_void, right: *const c_void, n: usize) -> c_int {
+    pub(crate) unsafe extern "C" fn memcmp(left: *const c_void, right: *const c_void, n: usize) -> c_int {
         // SAFETY: as demanded of the caller.
         unsafe { super::compare::order(left.cast(), right.cast(), n) }
     }
@@ -69,7 +69,7 @@ mod exported_compare {
     /// # Safety
     /// `n` readable bytes at each.
     #[unsafe(no_mangle)]
-    pub unsafe extern "C" fn bcmp(left: *const c_void, right: *const c_void, n: usize) -> c_int {
+    pub(crate) unsafe extern "C" fn bcmp(left: *const c_void, right: *const c_void, n: usize) -> c_int {
         // SAFETY: as demanded of the caller.
         unsafe { super::compare::differ(left.cast(), right.cast(), n) }
     }
