@@ -3,6 +3,10 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+// Named here, or the linker would silently take musl's own functions.
+#[cfg(target_env = "musl")]
+extern crate fast_mem as _;
+
 use sandarb_consumer::cli::{self, Command};
 use sandarb_consumer::commands::healthcheck;
 use sandarb_consumer::config::{Config, Loaded, health_port};

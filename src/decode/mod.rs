@@ -2,6 +2,7 @@
 
 mod reject;
 mod rows;
+mod scan;
 mod time;
 mod value;
 mod visit;

@@ -9,6 +9,7 @@ use serde::de::IgnoredAny;
 use uuid::{Uuid, uuid};
 
 use super::reject::{Class, Fault, Reject};
+use super::scan::{self, scan};
 use super::time::Moment;
 use super::value::{push_moment, push_uuid, set_moment};
 use super::visit::{Keys, MAX_DEPTH, Walk};
@@ -85,6 +86,11 @@ pub struct Rows {
     as_text: Vec<bool>,
     faults: Vec<(usize, Fault)>,
     unknown: UnknownKeys,
+    scratch: scan::Scratch,
+    /// Events go through the fast path first. Off only where a test compares the two.
+    fast: bool,
+    /// Events that the fast path left to serde_json.
+    fell_back: u64,
     /// Columns with a meaning of their own, where their type fits.
     event_id: Option<usize>,
     event_time: Option<usize>,
@@ -116,6 +122,9 @@ impl Rows {
             keys: Keys::new(schema, ingested_at),
             faults: Vec::new(),
             unknown: UnknownKeys::default(),
+            scratch: scan::Scratch::default(),
+            fast: true,
+            fell_back: 0,
             event_id: named("event_id", |data_type| matches!(data_type, DataType::Uuid)),
             event_time: named("event_time", is_time),
             ingested_at,
@@ -158,6 +167,16 @@ impl Rows {
         &mut self.unknown
     }
 
+    /// Events that took the slower way, since the start.
+    pub fn fell_back(&self) -> u64 {
+        self.fell_back
+    }
+
+    #[cfg(test)]
+    pub(super) fn only_serde(&mut self) {
+        self.fast = false;
+    }
+
     /// Encodes the rows and starts over; the columns keep their room. `now` becomes their ingested_at.
     pub fn encode(&mut self, now: SystemTime) -> Block {
         let now = Moment::from_clock(now);
@@ -197,6 +216,7 @@ impl Rows {
             });
         }
         let mut unknown = Some(&mut self.unknown);
+        let mut fast = self.fast;
         loop {
             self.faults.clear();
             let mut walk = Walk {
@@ -205,18 +225,26 @@ impl Rows {
                 row: self.rows,
                 as_text: &mut self.as_text,
                 faults: &mut self.faults,
-                unknown: unknown.take(),
+                unknown: if fast { unknown.as_deref_mut() } else { unknown.take() },
                 again: false,
                 too_deep: false,
             };
-            walk.run(text).map_err(|cause| whole(Class::InvalidJson, cause.to_string()))?;
-            if walk.too_deep {
-                return Err(whole(Class::TooDeep, format!("nested deeper than {MAX_DEPTH}")));
+            if fast {
+                if scan(&mut walk, text, &mut self.scratch).is_ok() {
+                    break;
+                }
+                fast = false;
+                self.fell_back += 1;
+            } else {
+                walk.run(text).map_err(|cause| whole(Class::InvalidJson, cause.to_string()))?;
+                if walk.too_deep {
+                    return Err(whole(Class::TooDeep, format!("nested deeper than {MAX_DEPTH}")));
+                }
+                if !walk.again {
+                    break;
+                }
             }
-            if !walk.again {
-                break;
-            }
-            // Each further walk takes at least one more column as text, so this ends.
+            // Each further walk of serde_json takes at least one more column as text, so this ends.
             for cells in &mut self.cells {
                 cells.truncate(self.rows);
             }

@@ -22,32 +22,55 @@ pub(super) const MAX_DEPTH: usize = 64;
 #[derive(Debug)]
 pub(super) struct Keys {
     by_name: HashMap<Box<str>, usize>,
-    names: Vec<Box<str>>,
-    /// The column found last time at each position of the object: producers write their keys in one order.
-    order: Vec<usize>,
+    /// Each name in its quotes, as an event has it.
+    quoted: Vec<Box<[u8]>>,
+    /// The column that came behind each column last time, and behind the brace at the very end: producers write their
+    /// keys in one order, and a key that is left out now and then disturbs only its neighbours.
+    next: Vec<usize>,
     /// Values under this key are ours to give.
     ours: Option<usize>,
 }
 
 impl Keys {
+    /// No column came before.
+    pub(super) const NONE: usize = usize::MAX;
+
     pub(super) fn new(schema: &Schema, ours: Option<usize>) -> Self {
-        let names: Vec<Box<str>> = schema.columns.iter().map(|column| column.name.clone().into_boxed_str()).collect();
-        let by_name = names.iter().cloned().enumerate().map(|(at, name)| (name, at)).collect();
-        Self { by_name, order: vec![0; names.len() * 2], names, ours }
+        let names = schema.columns.iter().map(|column| column.name.as_str());
+        let by_name = names.clone().enumerate().map(|(at, name)| (name.into(), at)).collect();
+        let quoted: Vec<Box<[u8]>> = names.map(|name| format!("\"{name}\"").into_bytes().into()).collect();
+        let next = (1..=quoted.len()).chain([0]).collect();
+        Self { by_name, quoted, next, ours }
     }
 
-    fn find(&mut self, position: usize, key: &str) -> Option<usize> {
-        let place = self.order.get_mut(position);
-        if let Some(place) = &place
-            && self.names.get(**place).is_some_and(|name| **name == *key)
-        {
-            return Some(**place);
+    /// The column that came behind `previous` last time, and its quoted name.
+    #[inline(always)]
+    pub(super) fn expected(&self, previous: usize) -> Option<(usize, &[u8])> {
+        let column = *self.next.get(previous.min(self.quoted.len()))?;
+        Some((column, self.quoted.get(column)?))
+    }
+
+    /// The column of a key, which becomes `previous`.
+    pub(super) fn find(&mut self, previous: &mut usize, key: &str) -> Option<usize> {
+        let inside = |quoted: &[u8]| {
+            quoted.strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\"")) == Some(key.as_bytes())
+        };
+        let found = match self.expected(*previous) {
+            Some((column, quoted)) if inside(quoted) => column,
+            _ => *self.by_name.get(key)?,
+        };
+        let last = self.quoted.len();
+        if let Some(next) = self.next.get_mut((*previous).min(last)) {
+            *next = found;
         }
-        let found = *self.by_name.get(key)?;
-        if let Some(place) = place {
-            *place = found;
-        }
+        *previous = found;
         Some(found)
+    }
+
+    /// Whether values of this column are ours to give.
+    #[inline(always)]
+    pub(super) fn is_ours(&self, column: usize) -> bool {
+        self.ours == Some(column)
     }
 }
 
@@ -79,7 +102,18 @@ impl Walk<'_> {
         json.end()
     }
 
-    fn set(&mut self, column: usize, input: Option<Input<'_>>) {
+    /// Values of this column are taken as JSON text.
+    #[inline(always)]
+    pub(super) fn takes_text(&self, column: usize) -> bool {
+        self.as_text.get(column) == Some(&true)
+    }
+
+    /// The column takes the JSON text of an object or array.
+    pub(super) fn keeps_json(&self, column: usize) -> bool {
+        self.takes_text(column) || self.cells.get(column).is_some_and(|cells| cells.column().is_text())
+    }
+
+    pub(super) fn set(&mut self, column: usize, input: Option<Input<'_>>) {
         let Some(cells) = self.cells.get_mut(column) else { return };
         cells.truncate(self.row);
         if !self.faults.is_empty() {
@@ -102,7 +136,7 @@ impl Walk<'_> {
     }
 
     /// A value of a text column, as it stands in the event.
-    fn set_text(&mut self, column: usize, raw: &str) -> Result<(), serde_json::Error> {
+    pub(super) fn set_text(&mut self, column: usize, raw: &str) -> Result<(), serde_json::Error> {
         let inside = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
         match inside {
             Some(plain) if !plain.contains('\\') => self.set(column, Some(Input::Text(plain))),
@@ -162,11 +196,10 @@ impl<'de> Visitor<'de> for Event<'_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let walk = self.0;
-        let mut position = 0;
-        while let Some(key) = map.next_key_seed(KeySeed { walk, position })? {
-            position += 1;
+        let mut previous = Keys::NONE;
+        while let Some(key) = map.next_key_seed(KeySeed { walk, previous: &mut previous })? {
             match key {
-                Key::Column(column) if walk.as_text.get(column) == Some(&true) => {
+                Key::Column(column) if walk.takes_text(column) => {
                     let raw: &RawValue = map.next_value()?;
                     walk.set_text(column, raw.get()).map_err(A::Error::custom)?;
                 }
@@ -192,7 +225,7 @@ enum Key {
 
 struct KeySeed<'w, 'r> {
     walk: &'w mut Walk<'r>,
-    position: usize,
+    previous: &'w mut usize,
 }
 
 impl<'de> DeserializeSeed<'de> for KeySeed<'_, '_> {
@@ -211,8 +244,8 @@ impl Visitor<'_> for KeySeed<'_, '_> {
     }
 
     fn visit_str<E>(self, key: &str) -> Result<Key, E> {
-        Ok(match self.walk.keys.find(self.position, key) {
-            Some(column) if self.walk.keys.ours == Some(column) => Key::Ours,
+        Ok(match self.walk.keys.find(self.previous, key) {
+            Some(column) if self.walk.keys.is_ours(column) => Key::Ours,
             Some(column) => Key::Column(column),
             None => {
                 if let Some(unknown) = &mut self.walk.unknown {
