@@ -5,16 +5,20 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 RELEASE := $(TARGET_DIR)/$(TARGET)/release
 
 .NOTPARALLEL:
-.PHONY: help demo test unit integration fmt lint release size clean setup
+.PHONY: help demo test unit integration manifests fmt lint release size image-test reproducible clean setup
+
+# Tests without services that read what is deployed and what is linked; all others are integration tests.
+MANIFESTS := manifests dependencies
+INTEGRATION := it $(filter-out $(MANIFESTS),$(basename $(notdir $(wildcard tests/*.rs))))
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: ## run the whole thing: Kafka, the program, ClickHouse, 100,000 events (DEMO=native|compose, DEMO_EXIT=1)
-	@command -v python3 >/dev/null || dev/setup
+	@command -v python3 >/dev/null || dev/setup demo
 	@dev/demo
 
-test: setup unit release integration ## all tests, against real Kafka and ClickHouse that they start themselves
+test: setup unit manifests release integration ## all tests, against real Kafka and ClickHouse that they start themselves
 
 unit: ## tests without services
 	cargo test --workspace --locked --lib --bins --no-fail-fast
@@ -25,7 +29,10 @@ integration: export SANDARB_CONSUMER_BIN ?= $(RELEASE)/sandarb-consumer
 integration: export SANDARB_SAMPLE_BIN ?= $(RELEASE)/sample-events
 integration: ## tests with services (after `make release`)
 	@test -x "$(SANDARB_CONSUMER_BIN)" || { echo "no $(SANDARB_CONSUMER_BIN): run make release" >&2; exit 1; }
-	cargo test --workspace --locked --test '*' --no-fail-fast -- --test-threads=2
+	cargo test --workspace --locked $(INTEGRATION:%=--test %) --no-fail-fast -- --test-threads=2
+
+manifests: ## tests of what is deployed (k8s/, Compose, Dockerfile) and of the dependencies' limits
+	cargo test --locked $(MANIFESTS:%=--test %) --no-fail-fast
 
 fmt: ## format the code
 	cargo fmt --all
@@ -37,8 +44,14 @@ lint: ## formatting and clippy, warnings are errors
 release: ## the static binaries
 	cargo build --workspace --locked --bins --release --target $(TARGET)
 
-size: release ## how big the program is
-	@ls -l "$(RELEASE)/sandarb-consumer" | awk '{ printf "%s: %d bytes, %.2f MiB\n", $$NF, $$5, $$5 / 1048576 }'
+size: release ## how big the program is, how soon it answers, how little it takes; fails above the limits
+	@dev/size "$(RELEASE)/sandarb-consumer"
+
+image-test: release ## the image (or, without a Docker engine, the binary) through 200,000 events (IMAGE_EVENTS=N)
+	@dev/image-test "$(RELEASE)/sandarb-consumer" "$(RELEASE)/sample-events"
+
+reproducible: ## build twice, in two places, and compare the bytes (takes long)
+	@dev/reproducible "$(TARGET)"
 
 clean: ## remove what was built; the cache of dev/setup stays
 	cargo clean
