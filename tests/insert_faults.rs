@@ -301,13 +301,60 @@ async fn the_pause_a_server_asks_for_is_kept() {
 }
 
 #[tokio::test]
-async fn a_request_under_way_is_not_cut_short_and_its_unknown_outcome_is_told() {
+async fn a_definite_refusal_while_stopping_ends_it_at_once() {
+    let refusing = tokio::net::TcpSocket::new_v4().unwrap();
+    refusing.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let mut bench = Bench::new(&[refusing.local_addr().unwrap().port()]);
+    bench.stop.send_replace(true);
+    let ended = bench.insert().await;
+    assert!(matches!(ended, Ended::Forgotten { on_wire_unknown: false, .. }), "{ended:?}");
+    assert_eq!(bench.progress.borrow().failed_attempts, 1, "one attempt is made, and no other");
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_is_found_out_while_stopping() {
+    let refused = || {
+        let body = "Code: 202. DB::Exception: Too many simultaneous queries";
+        let headers = "Retry-After: 100\r\nX-ClickHouse-Exception-Code: 202\r\n";
+        Act::Answer(answer("500 Internal Server Error", headers, body))
+    };
+    // The first attempt may have stored the rows: neither the refusals nor the pauses they ask for end it.
+    let mut peer = Peer::start(vec![Act::Silence, refused(), refused(), Act::Answer(stored())]).await;
+    let mut bench = Bench::new(&[peer.port]);
+    bench.stop.send_replace(true);
+    let started = Instant::now();
+    assert_eq!(bench.stored_after().await, 4);
+    assert!(started.elapsed() < Duration::from_secs(50), "the pauses asked for were 100 s each");
+    for request in peer.requests(4).await {
+        assert_eq!(request.body, bench.insert.block.body);
+    }
+}
+
+#[tokio::test]
+async fn a_long_pause_is_cut_short_when_an_unknown_outcome_is_waited_for() {
+    let busy = answer("503 Busy", "Retry-After: 100\r\n", "busy");
+    let mut peer = Peer::start(vec![Act::Answer(busy), Act::Answer(stored())]).await;
+    let mut bench = Bench::new(&[peer.port]);
+    let (stop, mut progress) = (bench.stop.clone(), bench.progress.clone());
+    let end = async {
+        progress.wait_for(|progress| progress.failed_attempts == 1).await.unwrap();
+        stop.send_replace(true);
+    };
+    // Without the stop the pause alone would outlast the bench's limit.
+    let (attempts, ()) = tokio::join!(bench.stored_after(), end);
+    assert_eq!(attempts, 2);
+    peer.requests(2).await;
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_is_given_up_once_nobody_has_listened_for_a_while() {
     let mut peer = Peer::start(vec![Act::Silence]).await;
     let mut bench = Bench::new(&[peer.port]);
     bench.stop.send_replace(true);
     let started = Instant::now();
     let ended = bench.insert().await;
     assert!(matches!(ended, Ended::Forgotten { on_wire_unknown: true, .. }), "{ended:?}");
-    assert!(started.elapsed() >= Duration::from_millis(500), "the request's own limit");
+    assert!(started.elapsed() >= Duration::from_millis(3_500), "the request's own limit, then 3 s of refusals");
+    assert!(bench.progress.borrow().failed_attempts > 3, "tried on meanwhile");
     peer.requests(1).await;
 }

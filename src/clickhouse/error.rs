@@ -6,6 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::client::{Answer, ClientError};
+use crate::net::ConnectError;
 
 /// What has to happen with the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +128,11 @@ impl Failure {
     /// The server answered and let us in, so it is there and the login is good.
     pub fn is_contact(&self) -> bool {
         self.code().is_some_and(|code| !LOGIN.contains(&code))
+    }
+
+    /// Nobody listens at the address: no request is under way there any more.
+    pub fn is_refused(&self) -> bool {
+        matches!(&self.cause, Cause::Client(ClientError::Connect(ConnectError::Dial(cause))) if cause.is_refused())
     }
 
     /// What a person can do about it.

@@ -129,14 +129,18 @@ impl Inserter {
     /// Sends a block until its outcome is known: the same bytes, token and settings each time, and the same address
     /// while an attempt of unknown outcome may still take effect there.
     ///
-    /// Before each attempt `fence` must hold. Once `stop` says true no further attempt follows a failed one; a request
-    /// on the wire is cut short by its own time limit only. Must not be cancelled: its outcome would be lost.
+    /// Before each attempt `fence` must hold. Once `stop` says true, patience ends: rows that are certainly not stored
+    /// are given up at once, in the middle of a pause too. While an attempt of unknown outcome may have stored them,
+    /// attempts go on with short pauses, until the outcome is known or nobody has listened at the address for
+    /// [`REFUSED_LIMIT`]: what was taken there before is done by then, or never will be.
+    ///
+    /// A request on the wire is cut short by its own time limit only. Must not be cancelled: its outcome would be lost.
     pub async fn insert(&mut self, insert: &Insert, fence: &mut Fence, stop: &mut watch::Receiver<bool>) -> Ended {
         let started = Instant::now();
         let mut tries = Tries::new();
         loop {
             if !fence.holds() {
-                return tries.forgotten("the partitions are no longer this member's");
+                return tries.forgotten(NOT_OURS);
             }
             tries.made += 1;
             let Some(failure) = self.attempt(insert, tries.made).await else {
@@ -160,14 +164,13 @@ impl Inserter {
                 }
                 _ => {}
             }
+            tries.note_refusal(&failure);
             self.choose_address(&mut tries, &failure, insert);
             let pause = tries.pause(&failure);
             self.failed(&failure, tries.blocked(&failure));
             tries.log(&failure, insert, pause);
-            tokio::select! {
-                () = sleep(pause) => {}
-                () = fence.broken() => return tries.forgotten("the partitions are no longer this member's"),
-                () = stopped(stop) => return tries.forgotten("stopping"),
+            if let Some(why) = tries.rest(pause, fence, stop).await {
+                return tries.forgotten(why);
             }
         }
     }
@@ -254,6 +257,11 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// The longest pause a server may ask for.
 const MAX_ASKED: Duration = Duration::from_secs(300);
 const LOG_EVERY: Duration = Duration::from_secs(60);
+/// The longest pause once the program or the group waits for an outcome.
+const HURRIED_PAUSE: Duration = Duration::from_millis(500);
+/// How long connections must have been refused before an unknown outcome is waited for no longer.
+const REFUSED_LIMIT: Duration = Duration::from_secs(3);
+const NOT_OURS: &str = "the partitions are no longer this member's";
 
 /// The attempts at one insert.
 #[derive(Debug)]
@@ -262,6 +270,8 @@ struct Tries {
     /// One of them may have stored the rows, or may still.
     unknown: bool,
     pinned: bool,
+    /// Since when nobody has listened there, without anything else in between.
+    refused_since: Option<Instant>,
     usual: Backoff,
     overloaded: Backoff,
     logged: Option<Instant>,
@@ -273,6 +283,7 @@ impl Tries {
             made: 0,
             unknown: false,
             pinned: false,
+            refused_since: None,
             usual: Backoff::new(FIRST_PAUSE, MAX_PAUSE),
             overloaded: Backoff::new(FIRST_OVERLOADED, MAX_PAUSE),
             logged: None,
@@ -281,6 +292,36 @@ impl Tries {
 
     fn forgotten(&self, why: &'static str) -> Ended {
         Ended::Forgotten { why, on_wire_unknown: self.unknown }
+    }
+
+    fn note_refusal(&mut self, failure: &Failure) {
+        let now = Instant::now();
+        self.refused_since = failure.is_refused().then(|| self.refused_since.unwrap_or(now));
+    }
+
+    /// Waits for the next attempt; `Some` when there is to be none, and why.
+    async fn rest(
+        &self,
+        pause: Duration,
+        fence: &mut Fence,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Option<&'static str> {
+        tokio::select! {
+            biased;
+            () = stopped(stop) => {}
+            () = fence.broken() => return Some(NOT_OURS),
+            () = sleep(pause) => return None,
+        }
+        if !self.unknown {
+            return Some("stopping");
+        }
+        if self.refused_since.is_some_and(|since| since.elapsed() >= REFUSED_LIMIT) {
+            return Some("stopping, and ClickHouse refuses connections");
+        }
+        tokio::select! {
+            () = fence.broken() => Some(NOT_OURS),
+            () = sleep(pause.min(HURRIED_PAUSE)) => None,
+        }
     }
 
     fn pause(&mut self, failure: &Failure) -> Duration {
