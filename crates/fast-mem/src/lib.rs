@@ -19,8 +19,9 @@
 // The compiler would turn a loop that copies bytes into a call of memcpy, which is this very function.
 #![no_builtins]
 
+#[cfg(any(test, target_env = "musl"))]
 mod compare;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", any(test, target_env = "musl")))]
 mod copy;
 
 #[cfg(all(target_env = "musl", target_arch = "x86_64"))]
