@@ -54,8 +54,9 @@ pub struct Assignment {
     pub topic_id: u128,
     /// How many partitions the topic has.
     pub partition_count: i32,
-    /// The largest partition count noted in the group's commits of the topic, 0 without any.
-    pub known_partition_count: i32,
+    /// The largest partition count of this topic that the group has known: noted in its commits, or 0 when the topic was
+    /// created while this member was watching. Partitions from there on are new. `None` when nothing tells.
+    pub known_partition_count: Option<i32>,
     /// The partitions of this member, with what was committed.
     pub partitions: BTreeMap<i32, Option<Committed>>,
 }

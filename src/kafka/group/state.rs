@@ -119,6 +119,8 @@ pub struct Group {
     phase: Phase,
     intent: Intent,
     topic: TopicView,
+    /// The id of the topic when it appeared while this member was watching.
+    born: Option<u128>,
     errors: u64,
 }
 
@@ -139,7 +141,8 @@ enum State {
     /// Joined: the own share is to be fetched.
     Syncing { identity: Identity, assignments: Vec<(String, Vec<u8>)>, snapshot: PartitionCounts },
     /// In possession of a share: the committed offsets are to be fetched.
-    Starting { member: MemberState, share: Vec<i32>, not_before: Instant },
+    /// `looked` is whether the topic was looked at since the group gathered: it may have been created anew before.
+    Starting { member: MemberState, share: Vec<i32>, not_before: Instant, looked: bool },
     /// At work.
     Working { member: MemberState, held: Held, check_at: Instant },
     /// The group rebalances: waiting for the consumer to finish what is on the wire.
@@ -184,6 +187,7 @@ impl Group {
             phase: Phase::Outside { why: "not joined yet" },
             intent: Intent::default(),
             topic: TopicView::Unasked,
+            born: None,
             errors: 0,
         }
     }
@@ -300,7 +304,7 @@ impl Group {
             State::Syncing { identity, assignments, .. } => {
                 Step::Sync { identity: identity.clone(), assignments: assignments.clone() }
             }
-            State::Starting { member, share, not_before } => {
+            State::Starting { member, share, not_before, looked } => {
                 if self.intent.leave {
                     return Self::leave_step(&self.settings, member.identity.member_id.clone());
                 }
@@ -311,7 +315,7 @@ impl Group {
                     return Step::Wait { until: (*not_before).min(member.heartbeat_at) };
                 }
                 match self.topic {
-                    TopicView::Present { partition_count, .. } if !share.is_empty() => {
+                    TopicView::Present { partition_count, .. } if *looked && !share.is_empty() => {
                         Step::FetchOffsets { partitions: (0..partition_count).collect() }
                     }
                     _ => Step::Metadata { topics: vec![self.settings.topic.clone()] },
@@ -422,6 +426,13 @@ impl Group {
                 _ => self.topic,
             };
             match (before, self.topic) {
+                (TopicView::Missing, TopicView::Present { id, .. }) => self.born = Some(id),
+                (TopicView::Present { id: old, .. }, TopicView::Present { id, .. }) if old != id && old != 0 => {
+                    self.born = Some(id);
+                }
+                _ => {}
+            }
+            match (before, self.topic) {
                 (TopicView::Missing, TopicView::Missing) => {}
                 (_, TopicView::Missing) => error!(
                     topic = self.settings.topic,
@@ -447,15 +458,16 @@ impl Group {
                 snapshot.entry(self.settings.topic.clone()).or_insert(0);
                 self.state = State::Syncing { identity, assignments, snapshot };
             }
-            State::Starting { mut member, share, .. } => {
+            State::Starting { mut member, share, looked, .. } => {
+                let looked = looked || topics.iter().any(|topic| topic.name == self.settings.topic && topic.error == 0);
                 let own = counts.get(&self.settings.topic).copied().unwrap_or(0);
                 member.snapshot.entry(self.settings.topic.clone()).or_insert(own);
                 if share.is_empty() {
-                    self.begin(member, BTreeMap::new(), 0, now);
+                    self.begin(member, BTreeMap::new(), None, now);
                 } else {
                     // Without the topic in the metadata there is nothing to fetch offsets for yet.
                     let pause = if own == 0 { RETRY_PAUSE } else { Duration::ZERO };
-                    self.state = State::Starting { member, share, not_before: now + pause };
+                    self.state = State::Starting { member, share, not_before: now + pause, looked };
                 }
             }
             State::Working { member, held, .. } => {
@@ -494,8 +506,9 @@ impl Group {
         share.sort_unstable();
         share.dedup();
         // SyncGroup may have waited for the leader: only its answer is the sign of life, but it was sent long ago.
+        let looked = !snapshot.is_empty(); // the leader has, to assign it
         let member = MemberState { identity, alive_at: sent, heartbeat_at: now, snapshot };
-        self.state = State::Starting { member, share, not_before: now };
+        self.state = State::Starting { member, share, not_before: now, looked };
         Coordinator::Keep
     }
 
@@ -509,7 +522,7 @@ impl Group {
             Verdict::Fine => {}
             Verdict::Refused => return self.refuse(Api::FetchOffsets, worst),
             other => {
-                self.state = State::Starting { member, share, not_before: now + RETRY_PAUSE };
+                self.state = State::Starting { member, share, not_before: now + RETRY_PAUSE, looked: true };
                 return if other == Verdict::Rediscover { Coordinator::Rediscover } else { Coordinator::Keep };
             }
         }
@@ -518,8 +531,7 @@ impl Group {
         };
         let all: BTreeMap<i32, Option<Committed>> =
             answer.partitions.iter().map(|offset| (offset.partition, committed(offset))).collect();
-        let noted = |committed: &Committed| committed.note.map_or(0, |note| note.partition_count);
-        let known = all.values().flatten().map(noted).max().unwrap_or(0);
+        let known = self.known_partition_count(all.values().flatten().filter_map(|committed| committed.note));
         let partitions = share.iter().map(|index| (*index, all.get(index).cloned().flatten())).collect();
         self.begin(member, partitions, known, now);
         Coordinator::Keep
@@ -663,7 +675,7 @@ impl Group {
         &mut self,
         member: MemberState,
         partitions: BTreeMap<i32, Option<Committed>>,
-        known_partition_count: i32,
+        known_partition_count: Option<i32>,
         now: Instant,
     ) {
         let (topic_id, partition_count) = match self.topic {
@@ -682,6 +694,16 @@ impl Group {
         self.phase = Phase::Assigned(assignment.clone());
         let held = Held { assignment, committed, commit_not_before: now, parked: BTreeMap::new(), notes: true };
         self.state = State::Working { member, held, check_at: now + CHECK_INTERVAL };
+    }
+
+    /// How many partitions of this very topic the group has known of, by the notes in its commits.
+    fn known_partition_count(&self, notes: impl Iterator<Item = CommitNote>) -> Option<i32> {
+        let TopicView::Present { id, .. } = self.topic else { return None };
+        // A topic that was deleted took its commits with it, or left those of a member that had not noticed.
+        let counted = |note: CommitNote| {
+            if note.topic_id == id || note.topic_id == 0 || id == 0 { note.partition_count } else { 0 }
+        };
+        notes.map(counted).max().or_else(|| (self.born == Some(id)).then_some(0))
     }
 
     fn changed(&self, snapshot: &PartitionCounts, seen: &PartitionCounts, topic_id: u128) -> Option<&'static str> {

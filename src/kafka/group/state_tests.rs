@@ -145,7 +145,7 @@ fn the_way_into_the_group() {
             generation: 4,
             topic_id: 7,
             partition_count: 2,
-            known_partition_count: 9,
+            known_partition_count: Some(9),
             partitions: BTreeMap::from([(0, Some(Committed { offset: 5, note: Some(note) })), (1, None)]),
         }
     );
@@ -311,6 +311,37 @@ fn a_changed_topic_makes_a_rebalance() {
     bench.group.metadata(&[TopicMetadata { error: 3, name: "t".into(), id: 0, partitions: vec![] }], bench.now);
     assert!(matches!(bench.phase(), Phase::Assigned(_)), "a topic that does not show changes nothing");
     assert!(bench.group.topic_is_missing());
+}
+
+#[test]
+fn all_of_a_topic_is_new_that_was_created_while_the_group_watched() {
+    let known = |bench: &Bench| match bench.phase() {
+        Phase::Assigned(assignment) => assignment.known_partition_count,
+        other => panic!("{other:?}"),
+    };
+    // A follower, to which nobody has shown the topic, looks at it each time before it asks for offsets.
+    let begin = |bench: &mut Bench, id: u128, offsets: &[(i32, i64, &str)]| {
+        bench.join(0, false);
+        bench.sync(0, &[0, 1]);
+        bench.heartbeat(0);
+        assert_eq!(bench.next(), Step::Metadata { topics: vec!["t".into()] });
+        bench.metadata(id, 2);
+        assert_eq!(bench.next(), Step::FetchOffsets { partitions: vec![0, 1] });
+        bench.offsets(offsets);
+    };
+    let mut bench = Bench::new();
+    begin(&mut bench, 7, &[(0, -1, ""), (1, -1, "")]);
+    assert_eq!(known(&bench), None, "it may have been there for years");
+    bench.heartbeat(25);
+    begin(&mut bench, 8, &[(0, -1, ""), (1, -1, "")]);
+    assert_eq!(known(&bench), Some(0), "another id: created anew");
+    bench.heartbeat(25);
+    begin(&mut bench, 8, &[(0, 3, "partitions=2;topic=8"), (1, -1, "")]);
+    assert_eq!(known(&bench), Some(2));
+    // Someone committed for the topic of before after it was deleted.
+    let mut other = Bench::new();
+    begin(&mut other, 9, &[(0, 3, "partitions=2;topic=8"), (1, -1, "")]);
+    assert_eq!(known(&other), Some(0));
 }
 
 #[test]
