@@ -73,7 +73,7 @@ pub struct Committed {
 /// What each commit carries beside the offset: how the topic looked then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommitNote {
-    /// The topic's partition count.
+    /// How many partitions of the topic the group knows: each of them was there when it began, or has a commit.
     pub partition_count: i32,
     /// The topic's id, 0 when unknown.
     pub topic_id: u128,

@@ -531,7 +531,7 @@ impl Group {
         };
         let all: BTreeMap<i32, Option<Committed>> =
             answer.partitions.iter().map(|offset| (offset.partition, committed(offset))).collect();
-        let known = self.known_partition_count(all.values().flatten().filter_map(|committed| committed.note));
+        let known = self.known_partition_count(&all);
         let partitions = share.iter().map(|index| (*index, all.get(index).cloned().flatten())).collect();
         self.begin(member, partitions, known, now);
         Coordinator::Keep
@@ -696,14 +696,23 @@ impl Group {
         self.state = State::Working { member, held, check_at: now + CHECK_INTERVAL };
     }
 
-    /// How many partitions of this very topic the group has known of, by the notes in its commits.
-    fn known_partition_count(&self, notes: impl Iterator<Item = CommitNote>) -> Option<i32> {
-        let TopicView::Present { id, .. } = self.topic else { return None };
+    /// How many partitions of this very topic the group has known of, by its commits. Partitions from there on are new.
+    fn known_partition_count(&self, committed: &BTreeMap<i32, Option<Committed>>) -> Option<i32> {
+        let TopicView::Present { id, partition_count } = self.topic else { return None };
         // A topic that was deleted took its commits with it, or left those of a member that had not noticed.
-        let counted = |note: CommitNote| {
-            if note.topic_id == id || note.topic_id == 0 || id == 0 { note.partition_count } else { 0 }
-        };
-        notes.map(counted).max().or_else(|| (self.born == Some(id)).then_some(0))
+        let of_this = |note: &CommitNote| note.topic_id == id || note.topic_id == 0 || id == 0;
+        let stands = |committed: &Committed| committed.note.as_ref().is_none_or(of_this);
+        let notes = committed.values().flatten().filter_map(|committed| committed.note);
+        let known = notes.map(|note| if of_this(&note) { note.partition_count } else { 0 }).max();
+        match known.or_else(|| (self.born == Some(id)).then_some(0)) {
+            Some(known) if known < partition_count => {
+                // Each has been started: from now on they are known.
+                let all = (0..partition_count)
+                    .all(|index| committed.get(&index).is_some_and(|at| at.as_ref().is_some_and(stands)));
+                Some(if all { partition_count } else { known })
+            }
+            known => known,
+        }
     }
 
     fn changed(&self, snapshot: &PartitionCounts, seen: &PartitionCounts, topic_id: u128) -> Option<&'static str> {
@@ -793,7 +802,9 @@ fn commit_step(intent: &Intent, epoch: u64, identity: &Identity, held: &Held, no
     if now < held.commit_not_before {
         return None;
     }
-    let note = CommitNote { partition_count: held.assignment.partition_count, topic_id: held.assignment.topic_id };
+    // New partitions are not known before each has a commit: whoever gets one without must see that it is new.
+    let known = held.assignment.known_partition_count.unwrap_or(held.assignment.partition_count);
+    let note = CommitNote { partition_count: known, topic_id: held.assignment.topic_id };
     let metadata = if held.notes { note.to_text() } else { String::new() };
     let partitions: Vec<PartitionCommit> = held
         .uncommitted(intent, epoch)

@@ -345,6 +345,29 @@ fn all_of_a_topic_is_new_that_was_created_while_the_group_watched() {
 }
 
 #[test]
+fn new_partitions_are_unknown_until_each_has_a_commit() {
+    // The topic has grown from 1 to 2 partitions, and this member is given only the old one, as it was before.
+    let mut bench = Bench::new();
+    bench.join(0, true);
+    bench.metadata(7, 2);
+    bench.sync(0, &[0]);
+    bench.heartbeat(0);
+    bench.offsets(&[(0, 5, "partitions=1;topic=7"), (1, -1, "")]);
+    bench.intend(&[(0, 6)], false, false);
+    let note = |count: i32| format!("partitions={count};topic={:032x}", 7);
+    assert_eq!(committed(bench.next()), [(0, 6, note(1))], "so that the other's next owner sees that it is new");
+    bench.commit(&[(0, 0)]);
+    bench.heartbeat(22);
+    bench.join(0, true);
+    bench.metadata(7, 2);
+    bench.sync(0, &[0]);
+    bench.heartbeat(0);
+    bench.offsets(&[(0, 6, "partitions=1;topic=7"), (1, 0, "partitions=1;topic=7")]);
+    bench.intend(&[(0, 7)], false, false);
+    assert_eq!(committed(bench.next()), [(0, 7, note(2))]);
+}
+
+#[test]
 fn a_topic_created_later_makes_a_rebalance() {
     let mut bench = Bench::new();
     bench.join(0, true);
