@@ -5,7 +5,7 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 RELEASE := $(TARGET_DIR)/$(TARGET)/release
 
 .NOTPARALLEL:
-.PHONY: help demo test unit integration fmt lint release size clean setup
+.PHONY: help demo test unit integration faults fmt lint release size clean setup
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -26,6 +26,11 @@ integration: export SANDARB_SAMPLE_BIN ?= $(RELEASE)/sample-events
 integration: ## tests with services (after `make release`)
 	@test -x "$(SANDARB_CONSUMER_BIN)" || { echo "no $(SANDARB_CONSUMER_BIN): run make release" >&2; exit 1; }
 	cargo test --workspace --locked --test '*' --no-fail-fast -- --test-threads=2
+
+faults: export SANDARB_CONSUMER_BIN ?= $(RELEASE)/sandarb-consumer
+faults: export FAULT_ROUNDS ?= 20
+faults: setup release ## the group's tests with long series of faults; prints what each did to the events
+	cargo test --workspace --locked --test it -- --test-threads=1 --nocapture group_
 
 fmt: ## format the code
 	cargo fmt --all
