@@ -5,7 +5,7 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 RELEASE := $(TARGET_DIR)/$(TARGET)/release
 
 .NOTPARALLEL:
-.PHONY: help demo test unit integration manifests fmt lint release size image-test reproducible clean setup
+.PHONY: help demo test unit integration manifests faults fmt lint release size image-test reproducible clean setup
 
 # Tests without services that read what is deployed and what is linked; all others are integration tests.
 MANIFESTS := manifests dependencies
@@ -33,6 +33,11 @@ integration: ## tests with services (after `make release`)
 
 manifests: ## tests of what is deployed (k8s/, Compose, Dockerfile) and of the dependencies' limits
 	cargo test --locked $(MANIFESTS:%=--test %) --no-fail-fast
+
+faults: export SANDARB_CONSUMER_BIN ?= $(RELEASE)/sandarb-consumer
+faults: export FAULT_ROUNDS ?= 20
+faults: setup release ## the group's tests with long series of faults; prints what each did to the events
+	cargo test --workspace --locked --test it -- --test-threads=1 --nocapture group_
 
 fmt: ## format the code
 	cargo fmt --all

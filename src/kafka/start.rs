@@ -66,7 +66,9 @@ pub fn decide(
         let known = assignment.known_partition_count;
         return match reset {
             // Its records were all written after the group began: none of them is old.
-            _ if known > 0 && partition >= known => Start::At { offset: log_start, why: Why::NewPartition },
+            _ if known.is_some_and(|known| partition >= known) => {
+                Start::At { offset: log_start, why: Why::NewPartition }
+            }
             OffsetReset::Earliest => Start::At { offset: log_start, why: Why::Earliest },
             OffsetReset::Latest => Start::At { offset: log_end, why: Why::Latest },
             OffsetReset::None => Start::Wait {
@@ -101,7 +103,7 @@ mod tests {
     use super::*;
     use crate::kafka::group::CommitNote;
 
-    fn assignment(known_partition_count: i32) -> Assignment {
+    fn assignment(known_partition_count: Option<i32>) -> Assignment {
         Assignment {
             generation: 1,
             topic_id: 7,
@@ -122,24 +124,27 @@ mod tests {
         let foreign = Committed { offset: 50, note: None };
         // known count, partition, committed, reset, expected; the log goes from 10 to 100
         let table = [
-            (0, 3, None, Earliest, at(10, Why::Earliest)),
-            (0, 3, None, Latest, at(100, Why::Latest)),
-            (12, 3, None, Latest, at(100, Why::Latest)),
-            (12, 12, None, Latest, at(10, Why::NewPartition)),
-            (12, 12, None, Nothing, at(10, Why::NewPartition)),
-            (12, 3, Some(committed(50, 7)), Nothing, at(50, Why::Committed)),
-            (12, 3, Some(committed(100, 7)), Latest, at(100, Why::Committed)),
-            (12, 3, Some(foreign), Latest, at(50, Why::Committed)),
-            (12, 3, Some(committed(4, 7)), Latest, at(10, Why::Deleted { committed: 4, lost: 6 })),
-            (12, 3, Some(committed(101, 7)), Latest, at(10, Why::BeyondEnd { committed: 101, end: 100 })),
-            (12, 3, Some(committed(50, 8)), Latest, at(10, Why::Recreated { committed: 50 })),
-            (12, 3, Some(committed(50, 0)), Latest, at(50, Why::Committed)),
+            (None, 3, None, Earliest, at(10, Why::Earliest)),
+            (None, 3, None, Latest, at(100, Why::Latest)),
+            (Some(0), 3, None, Latest, at(10, Why::NewPartition)),
+            (Some(12), 3, None, Latest, at(100, Why::Latest)),
+            (Some(12), 12, None, Latest, at(10, Why::NewPartition)),
+            (Some(12), 12, None, Nothing, at(10, Why::NewPartition)),
+            (Some(12), 3, Some(committed(50, 7)), Nothing, at(50, Why::Committed)),
+            (Some(12), 3, Some(committed(100, 7)), Latest, at(100, Why::Committed)),
+            (Some(12), 3, Some(foreign), Latest, at(50, Why::Committed)),
+            (Some(12), 3, Some(committed(4, 7)), Latest, at(10, Why::Deleted { committed: 4, lost: 6 })),
+            (Some(12), 3, Some(committed(101, 7)), Latest, at(10, Why::BeyondEnd { committed: 101, end: 100 })),
+            (Some(12), 3, Some(committed(50, 8)), Latest, at(10, Why::Recreated { committed: 50 })),
+            (Some(12), 3, Some(committed(50, 0)), Latest, at(50, Why::Committed)),
         ];
         for (known, partition, committed, reset, expected) in table {
             let start = decide(&assignment(known), "t", partition, committed.as_ref(), 10, 100, reset);
-            assert_eq!(start, expected, "{known} {partition} {committed:?} {reset:?}");
+            assert_eq!(start, expected, "{known:?} {partition} {committed:?} {reset:?}");
         }
-        let Start::Wait { why } = decide(&assignment(0), "t", 3, None, 10, 100, Nothing) else { panic!("must wait") };
+        let Start::Wait { why } = decide(&assignment(None), "t", 3, None, 10, 100, Nothing) else {
+            panic!("must wait")
+        };
         assert!(why.contains("KAFKA_AUTO_OFFSET_RESET"), "{why}");
     }
 }

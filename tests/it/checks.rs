@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::bench::{PARTITIONS, SHIPPED, Tally};
+use crate::harness::kafka::from_hex;
 use crate::harness::{Bench, ClickHouse, Kafka, Table, http, wait_until};
 
 #[test]
@@ -112,8 +113,4 @@ fn a_broker_that_dies_makes_the_producer_send_nothing_twice() {
     let absent: Vec<u64> = (0..EVENTS).filter(|index| times[*index as usize] == 0).collect();
     assert!(absent.iter().all(|index| outcome.uncertain.contains(index)), "{absent:?} {outcome:?}");
     assert_eq!(outcome.confirmed + outcome.uncertain.len() as u64, EVENTS);
-}
-
-fn from_hex(text: &str) -> Vec<u8> {
-    text.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }

@@ -12,21 +12,21 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 LIMIT = 30.0
 BOOTSTRAP = {"bootstrap.servers": sys.argv[1], "socket.connection.setup.timeout.ms": 3000, "log_level": 2}
 
 
-def ping(_):
+def ping(order):
     # A client of its own: one that met a dead broker before waits out its pause between connections.
-    AdminClient(BOOTSTRAP).list_topics(timeout=2.0)
+    AdminClient(BOOTSTRAP | {"bootstrap.servers": order["address"]}).list_topics(timeout=2.0)
     return {}
 
 
 def create_topic(order):
     admin = AdminClient(BOOTSTRAP)  # held: the answer never comes to a client that is gone
-    admin.create_topics([NewTopic(order["topic"], order["partitions"], 1)])[order["topic"]].result(LIMIT)
+    admin.create_topics([NewTopic(order["topic"], order["partitions"], order["replication"])])[order["topic"]].result(LIMIT)
     # A leader that Metadata names may not know of it yet: usable is a partition that tells its end.
     deadline = time.monotonic() + LIMIT
     while True:
@@ -39,6 +39,30 @@ def create_topic(order):
         if time.monotonic() > deadline:
             raise TimeoutError(f"{order['topic']} is not usable after {LIMIT} s: {state}")
         time.sleep(0.05)
+
+
+def delete_topic(order):
+    admin = AdminClient(BOOTSTRAP)
+    admin.delete_topics([order["topic"]])[order["topic"]].result(LIMIT)
+    return {}
+
+
+def grow_topic(order):
+    admin = AdminClient(BOOTSTRAP)
+    admin.create_partitions([NewPartitions(order["topic"], order["partitions"])])[order["topic"]].result(LIMIT)
+    return {}
+
+
+def replicas(order):
+    """The leader and the number of replicas in sync, by partition."""
+    topic = AdminClient(BOOTSTRAP).list_topics(order["topic"], timeout=LIMIT).topics[order["topic"]]
+    return {"partitions": {index: [found.leader, len(found.isrs)] for index, found in topic.partitions.items()}}
+
+
+def coordinator(order):
+    admin = AdminClient(BOOTSTRAP)
+    group = admin.describe_consumer_groups([order["group"]])[order["group"]].result(LIMIT)
+    return {"node": group.coordinator.id}
 
 
 def leaders(topic):
@@ -174,7 +198,21 @@ def tohex(data):
     return None if data is None else data.hex()
 
 
-OPS = {op.__name__: op for op in (ping, create_topic, committed, end_offsets, describe, shapes, produce, consume)}
+OPS = (
+    ping,
+    create_topic,
+    delete_topic,
+    grow_topic,
+    replicas,
+    coordinator,
+    committed,
+    end_offsets,
+    describe,
+    shapes,
+    produce,
+    consume,
+)
+OPS = {op.__name__: op for op in OPS}
 
 for line in sys.stdin:
     try:

@@ -82,6 +82,13 @@ impl Group {
                 _ => self.topic,
             };
             match (before, self.topic) {
+                (TopicView::Missing, TopicView::Present { id, .. }) => self.born = Some(id),
+                (TopicView::Present { id: old, .. }, TopicView::Present { id, .. }) if old != id && old != 0 => {
+                    self.born = Some(id);
+                }
+                _ => {}
+            }
+            match (before, self.topic) {
                 (TopicView::Missing, TopicView::Missing) => {}
                 (_, TopicView::Missing) => error!(
                     topic = self.settings.topic,
@@ -107,15 +114,16 @@ impl Group {
                 snapshot.entry(self.settings.topic.clone()).or_insert(0);
                 self.state = State::Syncing { identity, assignments, snapshot };
             }
-            State::Starting { mut member, share, .. } => {
+            State::Starting { mut member, share, looked, .. } => {
+                let looked = looked || topics.iter().any(|topic| topic.name == self.settings.topic && topic.error == 0);
                 let own = counts.get(&self.settings.topic).copied().unwrap_or(0);
                 member.snapshot.entry(self.settings.topic.clone()).or_insert(own);
                 if share.is_empty() {
-                    self.begin(member, BTreeMap::new(), 0, now);
+                    self.begin(member, BTreeMap::new(), None, now);
                 } else {
                     // Without the topic in the metadata there is nothing to fetch offsets for yet.
                     let pause = if own == 0 { RETRY_PAUSE } else { Duration::ZERO };
-                    self.state = State::Starting { member, share, not_before: now + pause };
+                    self.state = State::Starting { member, share, not_before: now + pause, looked };
                 }
             }
             State::Working { member, held, .. } => {
@@ -154,8 +162,9 @@ impl Group {
         share.sort_unstable();
         share.dedup();
         // SyncGroup may have waited for the leader: only its answer is the sign of life, but it was sent long ago.
+        let looked = !snapshot.is_empty(); // the leader has, to assign it
         let member = MemberState { identity, alive_at: sent, heartbeat_at: now, snapshot };
-        self.state = State::Starting { member, share, not_before: now };
+        self.state = State::Starting { member, share, not_before: now, looked };
         Coordinator::Keep
     }
 
@@ -169,7 +178,7 @@ impl Group {
             Verdict::Fine => {}
             Verdict::Refused => return self.refuse(Api::FetchOffsets, worst),
             other => {
-                self.state = State::Starting { member, share, not_before: now + RETRY_PAUSE };
+                self.state = State::Starting { member, share, not_before: now + RETRY_PAUSE, looked: true };
                 return if other == Verdict::Rediscover { Coordinator::Rediscover } else { Coordinator::Keep };
             }
         }
@@ -178,8 +187,7 @@ impl Group {
         };
         let all: BTreeMap<i32, Option<Committed>> =
             answer.partitions.iter().map(|offset| (offset.partition, committed(offset))).collect();
-        let noted = |committed: &Committed| committed.note.map_or(0, |note| note.partition_count);
-        let known = all.values().flatten().map(noted).max().unwrap_or(0);
+        let known = self.known_partition_count(&all);
         let partitions = share.iter().map(|index| (*index, all.get(index).cloned().flatten())).collect();
         self.begin(member, partitions, known, now);
         Coordinator::Keep
@@ -228,8 +236,12 @@ impl Group {
         now: Instant,
     ) -> Coordinator {
         let mut after = Coordinator::Keep;
+        let mut told = Vec::new();
         for (partition, code) in &answer.partitions {
-            let verdict = self.judge(Api::Commit, *code);
+            // An error of the group comes once for each partition; it is one.
+            let verdict =
+                if told.contains(code) { verdict(Api::Commit, *code) } else { self.judge(Api::Commit, *code) };
+            told.push(*code);
             let (State::Working { member, held, .. } | State::Revoking { member, held, .. }) = &mut self.state else {
                 return after;
             };
@@ -317,7 +329,7 @@ impl Group {
         &mut self,
         member: MemberState,
         partitions: BTreeMap<i32, Option<Committed>>,
-        known_partition_count: i32,
+        known_partition_count: Option<i32>,
         now: Instant,
     ) {
         let (topic_id, partition_count) = match self.topic {
@@ -336,6 +348,25 @@ impl Group {
         self.phase = Phase::Assigned(assignment.clone());
         let held = Held { assignment, committed, commit_not_before: now, parked: BTreeMap::new(), notes: true };
         self.state = State::Working { member, held, check_at: now + CHECK_INTERVAL };
+    }
+
+    /// How many partitions of this very topic the group has known of, by its commits. Partitions from there on are new.
+    fn known_partition_count(&self, committed: &BTreeMap<i32, Option<Committed>>) -> Option<i32> {
+        let TopicView::Present { id, partition_count } = self.topic else { return None };
+        // A topic that was deleted took its commits with it, or left those of a member that had not noticed.
+        let of_this = |note: &CommitNote| note.topic_id == id || note.topic_id == 0 || id == 0;
+        let stands = |committed: &Committed| committed.note.as_ref().is_none_or(of_this);
+        let notes = committed.values().flatten().filter_map(|committed| committed.note);
+        let known = notes.map(|note| if of_this(&note) { note.partition_count } else { 0 }).max();
+        match known.or_else(|| (self.born == Some(id)).then_some(0)) {
+            Some(known) if known < partition_count => {
+                // Each has been started: from now on they are known.
+                let all = (0..partition_count)
+                    .all(|index| committed.get(&index).is_some_and(|at| at.as_ref().is_some_and(stands)));
+                Some(if all { partition_count } else { known })
+            }
+            known => known,
+        }
     }
 
     fn changed(&self, snapshot: &PartitionCounts, seen: &PartitionCounts, topic_id: u128) -> Option<&'static str> {

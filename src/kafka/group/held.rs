@@ -45,7 +45,9 @@ pub(super) fn commit_step(intent: &Intent, epoch: u64, identity: &Identity, held
     if now < held.commit_not_before {
         return None;
     }
-    let note = CommitNote { partition_count: held.assignment.partition_count, topic_id: held.assignment.topic_id };
+    // New partitions are not known before each has a commit: whoever gets one without must see that it is new.
+    let known = held.assignment.known_partition_count.unwrap_or(held.assignment.partition_count);
+    let note = CommitNote { partition_count: known, topic_id: held.assignment.topic_id };
     let metadata = if held.notes { note.to_text() } else { String::new() };
     let partitions: Vec<PartitionCommit> = held
         .uncommitted(intent, epoch)

@@ -56,8 +56,9 @@ pub struct Assignment {
     pub topic_id: u128,
     /// How many partitions the topic has.
     pub partition_count: i32,
-    /// The largest partition count noted in the group's commits of the topic, 0 without any.
-    pub known_partition_count: i32,
+    /// The largest partition count of this topic that the group has known: noted in its commits, or 0 when the topic was
+    /// created while this member was watching. Partitions from there on are new. `None` when nothing tells.
+    pub known_partition_count: Option<i32>,
     /// The partitions of this member, with what was committed.
     pub partitions: BTreeMap<i32, Option<Committed>>,
 }
@@ -74,7 +75,7 @@ pub struct Committed {
 /// What each commit carries beside the offset: how the topic looked then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommitNote {
-    /// The topic's partition count.
+    /// How many partitions of the topic the group knows: each of them was there when it began, or has a commit.
     pub partition_count: i32,
     /// The topic's id, 0 when unknown.
     pub topic_id: u128,

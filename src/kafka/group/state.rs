@@ -112,6 +112,8 @@ pub struct Group {
     pub(super) phase: Phase,
     pub(super) intent: Intent,
     pub(super) topic: TopicView,
+    /// The id of the topic when it appeared while this member was watching.
+    pub(super) born: Option<u128>,
     pub(super) errors: u64,
 }
 
@@ -132,7 +134,8 @@ pub(super) enum State {
     /// Joined: the own share is to be fetched.
     Syncing { identity: Identity, assignments: Vec<(String, Vec<u8>)>, snapshot: PartitionCounts },
     /// In possession of a share: the committed offsets are to be fetched.
-    Starting { member: MemberState, share: Vec<i32>, not_before: Instant },
+    /// `looked` is whether the topic was looked at since the group gathered: it may have been created anew before.
+    Starting { member: MemberState, share: Vec<i32>, not_before: Instant, looked: bool },
     /// At work.
     Working { member: MemberState, held: Held, check_at: Instant },
     /// The group rebalances: waiting for the consumer to finish what is on the wire.
@@ -167,6 +170,7 @@ impl Group {
             phase: Phase::Outside { why: "not joined yet" },
             intent: Intent::default(),
             topic: TopicView::Unasked,
+            born: None,
             errors: 0,
         }
     }
@@ -283,7 +287,7 @@ impl Group {
             State::Syncing { identity, assignments, .. } => {
                 Step::Sync { identity: identity.clone(), assignments: assignments.clone() }
             }
-            State::Starting { member, share, not_before } => {
+            State::Starting { member, share, not_before, looked } => {
                 if self.intent.leave {
                     return Self::leave_step(&self.settings, member.identity.member_id.clone());
                 }
@@ -294,7 +298,7 @@ impl Group {
                     return Step::Wait { until: (*not_before).min(member.heartbeat_at) };
                 }
                 match self.topic {
-                    TopicView::Present { partition_count, .. } if !share.is_empty() => {
+                    TopicView::Present { partition_count, .. } if *looked && !share.is_empty() => {
                         Step::FetchOffsets { partitions: (0..partition_count).collect() }
                     }
                     _ => Step::Metadata { topics: vec![self.settings.topic.clone()] },

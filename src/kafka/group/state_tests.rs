@@ -154,7 +154,7 @@ fn the_way_into_the_group() {
             generation: 4,
             topic_id: 7,
             partition_count: 2,
-            known_partition_count: 9,
+            known_partition_count: Some(9),
             partitions: BTreeMap::from([(0, Some(Committed { offset: 5, note: Some(note) })), (1, None)]),
         }
     );
@@ -320,6 +320,60 @@ fn a_changed_topic_makes_a_rebalance() {
     bench.group.metadata(&[TopicMetadata { error: 3, name: "t".into(), id: 0, partitions: vec![] }], bench.now);
     assert!(matches!(bench.phase(), Phase::Assigned(_)), "a topic that does not show changes nothing");
     assert!(bench.group.topic_is_missing());
+}
+
+#[test]
+fn all_of_a_topic_is_new_that_was_created_while_the_group_watched() {
+    let known = |bench: &Bench| match bench.phase() {
+        Phase::Assigned(assignment) => assignment.known_partition_count,
+        other => panic!("{other:?}"),
+    };
+    // A follower, to which nobody has shown the topic, looks at it each time before it asks for offsets.
+    let begin = |bench: &mut Bench, id: u128, offsets: &[(i32, i64, &str)]| {
+        bench.join(0, false);
+        bench.sync(0, &[0, 1]);
+        bench.heartbeat(0);
+        assert_eq!(bench.next(), Step::Metadata { topics: vec!["t".into()] });
+        bench.metadata(id, 2);
+        assert_eq!(bench.next(), Step::FetchOffsets { partitions: vec![0, 1] });
+        bench.offsets(offsets);
+    };
+    let mut bench = Bench::new();
+    begin(&mut bench, 7, &[(0, -1, ""), (1, -1, "")]);
+    assert_eq!(known(&bench), None, "it may have been there for years");
+    bench.heartbeat(25);
+    begin(&mut bench, 8, &[(0, -1, ""), (1, -1, "")]);
+    assert_eq!(known(&bench), Some(0), "another id: created anew");
+    bench.heartbeat(25);
+    begin(&mut bench, 8, &[(0, 3, "partitions=2;topic=8"), (1, -1, "")]);
+    assert_eq!(known(&bench), Some(2));
+    // Someone committed for the topic of before after it was deleted.
+    let mut other = Bench::new();
+    begin(&mut other, 9, &[(0, 3, "partitions=2;topic=8"), (1, -1, "")]);
+    assert_eq!(known(&other), Some(0));
+}
+
+#[test]
+fn new_partitions_are_unknown_until_each_has_a_commit() {
+    // The topic has grown from 1 to 2 partitions, and this member is given only the old one, as it was before.
+    let mut bench = Bench::new();
+    bench.join(0, true);
+    bench.metadata(7, 2);
+    bench.sync(0, &[0]);
+    bench.heartbeat(0);
+    bench.offsets(&[(0, 5, "partitions=1;topic=7"), (1, -1, "")]);
+    bench.intend(&[(0, 6)], false, false);
+    let note = |count: i32| format!("partitions={count};topic={:032x}", 7);
+    assert_eq!(committed(bench.next()), [(0, 6, note(1))], "so that the other's next owner sees that it is new");
+    bench.commit(&[(0, 0)]);
+    bench.heartbeat(22);
+    bench.join(0, true);
+    bench.metadata(7, 2);
+    bench.sync(0, &[0]);
+    bench.heartbeat(0);
+    bench.offsets(&[(0, 6, "partitions=1;topic=7"), (1, 0, "partitions=1;topic=7")]);
+    bench.intend(&[(0, 7)], false, false);
+    assert_eq!(committed(bench.next()), [(0, 7, note(2))]);
 }
 
 #[test]

@@ -19,13 +19,18 @@ pub(crate) struct Fleet<'a> {
 impl<'a> Fleet<'a> {
     /// So many replicas, each with its share of the 12 partitions. Heartbeats every second, a session of 6 s.
     pub(crate) fn start(bench: &'a Bench<'a>, count: usize, more: &[(&str, &str)]) -> Self {
-        let env = SHORT.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let mut fleet = Self { bench, env, replicas: Vec::new() };
+        let mut fleet = Self::idle(bench, more);
         for _ in 0..count {
             fleet.add();
         }
         fleet.wait_even();
         fleet
+    }
+
+    /// None yet.
+    pub(crate) fn idle(bench: &'a Bench<'a>, more: &[(&str, &str)]) -> Self {
+        let env = SHORT.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self { bench, env, replicas: Vec::new() }
     }
 
     /// Starts one more.

@@ -12,16 +12,30 @@ use serde_json::{Value, json};
 use super::process::{Process, spawn, tethered};
 use super::{cache, free_port, project, scratch, wait_until};
 
-/// One broker with a data directory of its own.
+/// One broker or more, each with a data directory of its own.
 #[derive(Debug)]
 pub(crate) struct Kafka {
-    /// The client port; the same after a restart.
-    pub(crate) port: u16,
-    controller: u16,
-    rebalance_delay_ms: u32,
-    dir: PathBuf,
-    process: Mutex<Process>,
+    nodes: Vec<Running>,
+    /// Of new topics.
+    replication: i32,
     peer: Mutex<Peer>,
+}
+
+/// How a broker is started.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    /// The client port; the same after a restart.
+    pub(super) port: u16,
+    pub(super) controller: u16,
+    pub(super) dir: PathBuf,
+    /// For dev/kafka-server.
+    pub(super) env: Vec<(&'static str, String)>,
+}
+
+#[derive(Debug)]
+struct Running {
+    node: Node,
+    process: Mutex<Process>,
 }
 
 impl Kafka {
@@ -33,17 +47,27 @@ impl Kafka {
 
     /// Starts a broker with this `group.initial.rebalance.delay.ms` and waits until it answers.
     pub(crate) fn start(rebalance_delay_ms: u32) -> Self {
-        let (port, controller, dir) = (free_port(), free_port(), scratch("kafka"));
-        let process = Mutex::new(launch(port, controller, rebalance_delay_ms, &dir));
-        let peer = Mutex::new(Peer::start(port));
-        let kafka = Self { port, controller, rebalance_delay_ms, dir, process, peer };
-        kafka.wait_ready();
+        let env = vec![("KAFKA_REBALANCE_DELAY_MS", rebalance_delay_ms.to_string())];
+        Self::start_nodes(vec![Node { port: free_port(), controller: free_port(), dir: scratch("kafka"), env }])
+    }
+
+    /// Starts these brokers, as many as topics are to have replicas, and waits until each answers.
+    pub(super) fn start_nodes(nodes: Vec<Node>) -> Self {
+        let replication = nodes.len() as i32;
+        let nodes: Vec<Running> =
+            nodes.into_iter().map(|node| Running { process: Mutex::new(launch(&node)), node }).collect();
+        let bootstrap: Vec<String> = nodes.iter().map(|running| format!("127.0.0.1:{}", running.node.port)).collect();
+        let peer = Mutex::new(Peer::start(&bootstrap.join(",")));
+        let kafka = Self { nodes, replication, peer };
+        for index in 0..kafka.nodes.len() {
+            kafka.wait_ready(index);
+        }
         kafka
     }
 
     /// For `KAFKA_BOOTSTRAP_SERVERS`.
     pub(crate) fn bootstrap(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.nodes.iter().map(|running| format!("127.0.0.1:{}", running.node.port)).collect::<Vec<_>>().join(",")
     }
 
     /// The same, one by one.
@@ -51,20 +75,53 @@ impl Kafka {
         self.bootstrap().split(',').map(str::to_owned).collect()
     }
 
-    /// kill -9.
+    /// kill -9 for the first broker.
     pub(crate) fn kill9(&self) {
-        self.process().kill9();
+        self.kill9_node(0);
     }
 
-    /// Starts it again on the same port and data.
+    /// kill -9 for one broker.
+    pub(crate) fn kill9_node(&self, index: usize) {
+        self.process(index).kill9();
+    }
+
+    /// SIGTERM for one broker: it hands its partitions over and ends.
+    pub(crate) fn stop_node(&self, index: usize) {
+        self.process(index).signal("TERM");
+        self.process(index).wait_exit(Duration::from_secs(60));
+    }
+
+    /// Starts the first broker again on the same port and data.
     pub(crate) fn restart(&self) {
-        *self.process() = launch(self.port, self.controller, self.rebalance_delay_ms, &self.dir);
-        self.wait_ready();
+        self.restart_node(0);
+    }
+
+    /// Starts one broker again on the same port and data.
+    pub(crate) fn restart_node(&self, index: usize) {
+        *self.process(index) = launch(&self.nodes[index].node);
+        self.wait_ready(index);
     }
 
     /// Creates a topic; it must not exist.
     pub(crate) fn create_topic(&self, topic: &str, partitions: i32) {
-        self.peer(&json!({"op": "create_topic", "topic": topic, "partitions": partitions}));
+        self.try_create_topic(topic, partitions).unwrap_or_else(|error| panic!("{topic}: {error}"));
+    }
+
+    /// The same, with librdkafka's error as text.
+    pub(crate) fn try_create_topic(&self, topic: &str, partitions: i32) -> Result<(), String> {
+        let replication = self.replication;
+        let order = json!({"op": "create_topic", "topic": topic, "partitions": partitions, "replication": replication});
+        self.try_peer(&order).map(|_| ())
+    }
+
+    /// Deletes a topic.
+    pub(crate) fn delete_topic(&self, topic: &str) {
+        self.peer(&json!({"op": "delete_topic", "topic": topic}));
+    }
+
+    /// Gives a topic more partitions.
+    pub(crate) fn grow_topic(&self, topic: &str, partitions: i32) {
+        self.peer(&json!({"op": "grow_topic", "topic": topic, "partitions": partitions}));
     }
 
     /// The group's committed offsets of the topic by partition; a partition without one is not in it.
@@ -107,19 +164,24 @@ impl Kafka {
         answer["records"].as_array().unwrap().clone()
     }
 
-    fn peer(&self, order: &Value) -> Value {
-        let mut peer = self.peer.lock().unwrap_or_else(PoisonError::into_inner);
-        peer.call(order).unwrap_or_else(|error| panic!("{order}: {error}\n{}", self.process().log_tail(10)))
+    /// What peer.py answers.
+    pub(super) fn peer(&self, order: &Value) -> Value {
+        self.try_peer(order).unwrap_or_else(|error| panic!("{order}: {error}\n{}", self.process(0).log_tail(10)))
     }
 
-    fn process(&self) -> MutexGuard<'_, Process> {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    fn try_peer(&self, order: &Value) -> Result<Value, String> {
+        self.peer.lock().unwrap_or_else(PoisonError::into_inner).call(order)
     }
 
-    fn wait_ready(&self) {
+    fn process(&self, index: usize) -> MutexGuard<'_, Process> {
+        self.nodes[index].process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_ready(&self, index: usize) {
+        let order = json!({"op": "ping", "address": format!("127.0.0.1:{}", self.nodes[index].node.port)});
         wait_until(Duration::from_secs(90), "Kafka answers Metadata", || {
-            self.process().assert_runs();
-            self.peer.lock().unwrap_or_else(PoisonError::into_inner).call(&json!({"op": "ping"}))
+            self.process(index).assert_runs();
+            self.try_peer(&order)
         });
     }
 }
@@ -150,11 +212,16 @@ pub(crate) fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn launch(port: u16, controller: u16, rebalance_delay_ms: u32, dir: &std::path::Path) -> Process {
+/// The bytes of hexadecimal digits.
+pub(crate) fn from_hex(text: &str) -> Vec<u8> {
+    text.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+}
+
+fn launch(node: &Node) -> Process {
     let mut command = Command::new(project("dev/kafka-server"));
-    command.arg(port.to_string()).arg(controller.to_string()).arg(dir.join("data"));
-    command.env("KAFKA_REBALANCE_DELAY_MS", rebalance_delay_ms.to_string());
-    Process::spawn("kafka", &mut command, &dir.join("kafka.log"))
+    command.arg(node.port.to_string()).arg(node.controller.to_string()).arg(node.dir.join("data"));
+    command.envs(node.env.iter().map(|(name, value)| (name, value)));
+    Process::spawn("kafka", &mut command, &node.dir.join("kafka.log"))
 }
 
 fn offsets(answer: &Value) -> BTreeMap<i32, i64> {
@@ -171,9 +238,9 @@ struct Peer {
 }
 
 impl Peer {
-    fn start(port: u16) -> Self {
+    fn start(bootstrap: &str) -> Self {
         let mut command = Command::new(cache().join("venv/bin/python"));
-        command.arg(project("tests/it/peer.py")).arg(format!("127.0.0.1:{port}"));
+        command.arg(project("tests/it/peer.py")).arg(bootstrap);
         let mut child = spawn(tethered(&command).stdin(Stdio::piped()).stdout(Stdio::piped())).unwrap();
         let (orders, answers) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         Self { child, orders, answers: BufReader::new(answers) }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) mod bench;
 pub(crate) mod clickhouse;
+pub(crate) mod cluster;
 pub(crate) mod consumer;
 pub(crate) mod fleet;
 pub(crate) mod http;
