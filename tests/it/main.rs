@@ -14,11 +14,16 @@
 
 mod batching;
 mod checks;
+mod codecs;
 mod faults;
 mod first_row;
 mod harness;
+mod log_changes;
 mod outage;
 mod records;
+mod records_damage;
+mod records_fetch;
 mod shutdown;
 mod start;
 mod tables;
+mod transactions;

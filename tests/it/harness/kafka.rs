@@ -51,6 +51,17 @@ impl Kafka {
         self.process().kill9();
     }
 
+    /// SIGTERM: its logs are closed cleanly, so that the next start takes them as they are.
+    pub(crate) fn stop(&self) {
+        self.process().signal("TERM");
+        self.process().wait_exit(Duration::from_secs(60));
+    }
+
+    /// The directory of a partition's log, for tests that damage it.
+    pub(crate) fn log_dir(&self, topic: &str, partition: i32) -> PathBuf {
+        self.dir.join(format!("data/log/{topic}-{partition}"))
+    }
+
     /// Starts it again on the same port and data.
     pub(crate) fn restart(&self) {
         *self.process() = launch(self.port, self.controller, self.rebalance_delay_ms, &self.dir);
@@ -60,6 +71,12 @@ impl Kafka {
     /// Creates a topic; it must not exist.
     pub(crate) fn create_topic(&self, topic: &str, partitions: i32) {
         self.peer(&json!({"op": "create_topic", "topic": topic, "partitions": partitions}));
+    }
+
+    /// The same with settings of its own.
+    pub(crate) fn create_topic_with(&self, topic: &str, partitions: i32, config: &Value) {
+        let order = json!({"op": "create_topic_with", "topic": topic, "partitions": partitions, "config": config});
+        self.peer(&order);
     }
 
     /// The group's committed offsets of the topic by partition; a partition without one is not in it.
@@ -87,7 +104,8 @@ impl Kafka {
         answer["records"].as_array().unwrap().clone()
     }
 
-    fn peer(&self, order: &Value) -> Value {
+    /// Has librdkafka do something: the orders are in tests/it/peer.py.
+    pub(crate) fn peer(&self, order: &Value) -> Value {
         let mut peer = self.peer.lock().unwrap_or_else(PoisonError::into_inner);
         peer.call(order).unwrap_or_else(|error| panic!("{order}: {error}\n{}", self.process().log_tail(10)))
     }
@@ -106,7 +124,8 @@ impl Kafka {
 
 /// Lower-case hexadecimal digits.
 pub(crate) fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| DIGITS[usize::from(digit)]).collect()
 }
 
 fn launch(port: u16, controller: u16, rebalance_delay_ms: u32, dir: &std::path::Path) -> Process {
