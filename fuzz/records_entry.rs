@@ -6,12 +6,12 @@ use sandarb_consumer::kafka::records::compression::Decompressor;
 use sandarb_consumer::kafka::records::reader::{Answer, AnswerReader, Item, Section};
 
 /// What one batch may decompress to.
-pub const LIMIT: usize = 1 << 18;
+pub(crate) const LIMIT: usize = 1 << 18;
 
 /// Walks over the bytes as over a partition of a fetch answer: as they are, then with checksums made right, so that
 /// what lies behind them is reached too. Panics when a promise is broken: an offset that goes back, a buffer beyond the
 /// limit, a walk that does not end.
-pub fn records(input: &[u8]) {
+pub(crate) fn records(input: &[u8]) {
     walk(input.to_vec());
     let mut mended = input.to_vec();
     mend(&mut mended);

@@ -99,12 +99,39 @@ fn made() -> Vec<Vec<u8>> {
             all.push(writer.finish());
         }
     }
+    all.extend(bombs());
     for number in 1..=7 {
         let mut other = all[0].clone();
         other[22] = number;
         all.push(other);
     }
     all
+}
+
+/// Batches of a few KiB that claim, or become, far more than the limit.
+fn bombs() -> Vec<Vec<u8>> {
+    let zeros = vec![0; 4 << 20];
+    let mut gzip = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+    gzip.extend(miniz_oxide::deflate::compress_to_vec(&zeros, 9));
+    gzip.extend([0; 8]);
+    let snappy = snap::raw::Encoder::new().compress_vec(&zeros).unwrap();
+    let mut claim = snappy.clone();
+    claim.splice(..4, [0xFF, 0xFF, 0xFF, 0xFF, 0x0F]);
+    let zstd = ruzstd::encoding::compress_to_vec(&zeros[..], ruzstd::encoding::CompressionLevel::Fastest);
+    // Blocks of one repeated byte: 128 KiB for four bytes.
+    let mut runs = vec![0x28, 0xB5, 0x2F, 0xFD, 0, 0x58];
+    (0..1000).for_each(|_| runs.extend([0x02, 0x00, 0x10, b'x']));
+    let mut writer = BatchWriter::new(Codec::None);
+    writer.append(&NewRecord { timestamp: 0, key: None, value: None, headers: &[] }).unwrap();
+    let head = writer.finish()[..61].to_vec();
+    let with = |(codec, body): (u8, Vec<u8>)| {
+        let mut batch = [head.clone(), body].concat();
+        batch[22] = codec;
+        let length = (batch.len() - 12) as u32;
+        batch[8..12].copy_from_slice(&length.to_be_bytes());
+        batch
+    };
+    [(1, gzip), (2, snappy), (2, claim), (4, zstd), (4, runs)].map(with).into()
 }
 
 /// A few changes of the kinds that break parsers: bits, extreme numbers, cuts, repetitions, splices.

@@ -98,8 +98,8 @@ fn shapes() -> Vec<Vec<Made>> {
     let plain = |value: Vec<u8>| (None, Some(value), Vec::new());
     let text = "{\"the\":\"same words over and over\"} ".repeat(25_000).into_bytes();
     let rich = |n: u32| -> Made {
-        let key = (n % 3 > 0).then(|| noise(n, (n % 40) as usize));
-        let value = (n % 5 > 0).then(|| noise(n, (n * 7 % 900) as usize));
+        let key = (!n.is_multiple_of(3)).then(|| noise(n, (n % 40) as usize));
+        let value = (!n.is_multiple_of(5)).then(|| noise(n, (n * 7 % 900) as usize));
         let headers = vec![("reason", Some(noise(n, 9))), ("reason", None), ("schlüssel", Some(Vec::new()))];
         (key, value, headers.into_iter().take((n % 4) as usize).collect())
     };
