@@ -20,9 +20,10 @@ demo: ## run the whole thing: Kafka, the program, ClickHouse, 100,000 events (DE
 
 test: setup unit manifests release integration ## all tests, against real Kafka and ClickHouse that they start themselves
 
-unit: ## tests without services
+unit: ## tests without services (FUZZ_SECONDS, default 5, of hostile batches among them)
 	cargo test --workspace --locked --lib --bins --no-fail-fast
 	cargo test --workspace --locked --doc --no-fail-fast
+	cargo test --locked --test fuzz_records
 
 # For the tests only: the demo takes a binary that it finds here as it is, without building.
 integration: export SANDARB_CONSUMER_BIN ?= $(RELEASE)/sandarb-consumer

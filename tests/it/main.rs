@@ -14,6 +14,7 @@
 
 mod batching;
 mod checks;
+mod codecs;
 mod faults;
 mod first_row;
 mod group_brokers;
@@ -22,8 +23,12 @@ mod group_members;
 mod group_mixed;
 mod group_topics;
 mod harness;
+mod log_changes;
 mod outage;
 mod records;
+mod records_damage;
+mod records_fetch;
 mod shutdown;
 mod start;
 mod tables;
+mod transactions;

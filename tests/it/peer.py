@@ -198,6 +198,101 @@ def tohex(data):
     return None if data is None else data.hex()
 
 
+def create_topic_with(order):
+    """A topic with settings of its own: {topic, partitions, config}."""
+    admin = AdminClient(BOOTSTRAP)
+    topic = NewTopic(order["topic"], order["partitions"], 1, config=order["config"])
+    admin.create_topics([topic])[order["topic"]].result(LIMIT)
+    return wait_usable(order)
+
+
+def wait_usable(order):
+    deadline = time.monotonic() + LIMIT
+    while True:
+        try:
+            if len(end_offsets(order)["offsets"]) == order["partitions"]:
+                return {}
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
+
+
+def produce_many(order):
+    """{topic, config, records: [{partition, key, value, headers, timestamp}]}: one producer, its batches as large as
+    its configuration lets them become."""
+    failed = []
+    client = Producer(BOOTSTRAP | {"acks": "all"} | order.get("config", {}))
+    for record in order["records"]:
+        place = {"partition": record["partition"]}
+        if record.get("timestamp") is not None:
+            place["timestamp"] = record["timestamp"]
+        while True:
+            try:
+                client.produce(
+                    order["topic"],
+                    key=unhex(record.get("key")),
+                    value=unhex(record.get("value")),
+                    headers=[(name, unhex(value)) for name, value in record.get("headers", [])],
+                    on_delivery=lambda error, _: failed.append(error) if error else None,
+                    **place,
+                )
+                break
+            except BufferError:
+                client.poll(0.5)
+    if client.flush(2 * LIMIT) or failed:
+        raise RuntimeError(f"not delivered: {failed[:1]}")
+    return {}
+
+
+TRANSACTIONAL = {}
+
+
+def transact(order):
+    """{steps: [[producer, "begin" | "commit" | "abort" | "flush"] or [producer, "send", topic, partition, value]]}.
+    The producers live on between orders, and with them an open transaction."""
+    for name, step, *rest in order["steps"]:
+        if name not in TRANSACTIONAL:
+            config = {"transactional.id": name, "compression.type": "lz4", "linger.ms": 0}
+            TRANSACTIONAL[name] = Producer(BOOTSTRAP | config)
+            TRANSACTIONAL[name].init_transactions(LIMIT)
+        client = TRANSACTIONAL[name]
+        if step == "begin":
+            client.begin_transaction()
+        elif step == "commit":
+            client.commit_transaction(LIMIT)
+        elif step == "abort":
+            # What is still in the queue would be purged, not aborted.
+            client.flush(LIMIT)
+            client.abort_transaction(LIMIT)
+        elif step == "flush":
+            client.flush(LIMIT)
+        else:
+            topic, partition, value = rest
+            client.produce(topic, partition=partition, value=value.encode())
+    return {}
+
+
+def delete_records(order):
+    """Moves the log's start up: {topic, offsets: {partition: first offset that stays}}."""
+    admin = AdminClient(BOOTSTRAP)
+    asked = [TopicPartition(order["topic"], int(index), offset) for index, offset in order["offsets"].items()]
+    for future in admin.delete_records(asked).values():
+        future.result(LIMIT)
+    return {}
+
+
+def commit_offsets(order):
+    """Commits for a group without members: {group, topic, offsets: {partition: offset}}."""
+    client = reader(order["group"])
+    offsets = [TopicPartition(order["topic"], int(index), offset) for index, offset in order["offsets"].items()]
+    failed = [place.error for place in client.commit(offsets=offsets, asynchronous=False) if place.error]
+    client.close()
+    if failed:
+        raise RuntimeError(failed[0])
+    return {}
+
+
 OPS = (
     ping,
     create_topic,
@@ -211,6 +306,11 @@ OPS = (
     shapes,
     produce,
     consume,
+    create_topic_with,
+    produce_many,
+    transact,
+    delete_records,
+    commit_offsets,
 )
 OPS = {op.__name__: op for op in OPS}
 

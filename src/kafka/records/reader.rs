@@ -153,6 +153,11 @@ impl AnswerReader {
                 continue;
             };
             if open.left == 0 {
+                if open.at != open.end {
+                    // More records than the batch says: they would be skipped.
+                    let what = "bytes behind its last record";
+                    return Err(RecordsError::Malformed { offset: open.header.base_offset, what });
+                }
                 let next = next_after(open.header.last_offset);
                 self.open = None;
                 // A batch that lies wholly before what was asked for passes nothing.
@@ -214,7 +219,7 @@ impl AnswerReader {
             self.decompressor.decompress(&header, compressed, self.limit)?;
             (0, self.decompressor.bytes().len())
         } else {
-            (body, end)
+            (if left > 0 { body } else { end }, end)
         };
         self.at += header.length;
         self.open = Some(OpenBatch { header, decompressed, at: record_at, end: record_end, left });

@@ -151,6 +151,11 @@ fn what_cannot_be_read_is_refused_with_its_offset() {
     let bomb = batch(Codec::Lz4, 3, &[Some(&[0; 500_000])]);
     assert!(bomb.len() < 5000, "{}", bomb.len());
     assert_eq!(walk(reader(bomb, 3, &[], 100_000)), Err(RecordsError::TooLarge { offset: 3, limit: 100_000 }));
+    let mut fewer = batch(Codec::None, 3, &[Some(b"v"), Some(b"w")]);
+    fewer[60] = 1; // record count
+    let fewer = rewrite(fewer, 0, None, -1);
+    let expected = RecordsError::Malformed { offset: 3, what: "bytes behind its last record" };
+    assert_eq!(walk(reader(fewer, 3, &[], 99)), Err(expected));
     let short = rewrite(batch(Codec::None, 3, &[Some(b"v")]), 0, Some(-1), -1);
     assert!(matches!(walk(reader(short, 3, &[], 99)), Err(RecordsError::Malformed { offset: 3, .. })));
 }
@@ -213,6 +218,50 @@ proptest! {
         if !fix_checksum && at >= 21 {
             prop_assert!(outcome.is_err());
         }
+    }
+
+    /// Headers with any numbers in them around records with any numbers in them, the checksum right.
+    #[test]
+    fn hostile_batches_are_refused_or_read_within_the_limit(
+        attributes: i16,
+        last_offset_delta in prop_oneof![any::<i32>(), 0..20],
+        count in prop_oneof![any::<i32>(), 0..20],
+        base_offset: i64,
+        times: (i64, i64),
+        numbers in prop::collection::vec(prop_oneof![any::<i64>(), -2i64..40], 0..60),
+        filler in prop::collection::vec(any::<u8>(), 0..200),
+        fetch_offset: i64,
+    ) {
+        let mut body = Vec::new();
+        for number in numbers {
+            let mut rest = ((number << 1) ^ (number >> 63)) as u64;
+            while rest >= 0x80 {
+                body.push(rest as u8 | 0x80);
+                rest >>= 7;
+            }
+            body.push(rest as u8);
+        }
+        body.extend(filler);
+        let mut bytes = batch(Codec::None, base_offset, &[Some(b"x")]);
+        bytes.truncate(HEADER_LENGTH);
+        bytes.extend(&body);
+        let length = i32::try_from(bytes.len() - 12).unwrap();
+        bytes[8..12].copy_from_slice(&length.to_be_bytes());
+        bytes[27..35].copy_from_slice(&times.0.to_be_bytes());
+        bytes[35..43].copy_from_slice(&times.1.to_be_bytes());
+        bytes[57..61].copy_from_slice(&count.to_be_bytes());
+        let bytes = rewrite(bytes, attributes, Some(last_offset_delta), 7);
+        let total = bytes.len();
+        let mut walker = reader(bytes, fetch_offset, &[(7, base_offset)], 1 << 16);
+        let mut steps = 0;
+        while let Ok(true) = walker.advance() {
+            if let Some(Item::Record(record)) = walker.item() {
+                prop_assert!(record.offset >= fetch_offset);
+            }
+            steps += 1;
+            prop_assert!(steps <= total + (1 << 16));
+        }
+        prop_assert!(walker.into_decompressor().held() <= 1 << 16);
     }
 
     #[test]

@@ -75,6 +75,11 @@ impl Kafka {
         self.bootstrap().split(',').map(str::to_owned).collect()
     }
 
+    /// The first broker's port.
+    pub(crate) fn port(&self) -> u16 {
+        self.nodes[0].node.port
+    }
+
     /// kill -9 for the first broker.
     pub(crate) fn kill9(&self) {
         self.kill9_node(0);
@@ -89,6 +94,16 @@ impl Kafka {
     pub(crate) fn stop_node(&self, index: usize) {
         self.process(index).signal("TERM");
         self.process(index).wait_exit(Duration::from_secs(60));
+    }
+
+    /// SIGTERM for the first broker: its logs are closed cleanly, so that the next start takes them as they are.
+    pub(crate) fn stop(&self) {
+        self.stop_node(0);
+    }
+
+    /// The directory of a partition's log at the first broker, for tests that damage it.
+    pub(crate) fn log_dir(&self, topic: &str, partition: i32) -> PathBuf {
+        self.nodes[0].node.dir.join(format!("data/log/{topic}-{partition}"))
     }
 
     /// Starts the first broker again on the same port and data.
@@ -122,6 +137,12 @@ impl Kafka {
     /// Gives a topic more partitions.
     pub(crate) fn grow_topic(&self, topic: &str, partitions: i32) {
         self.peer(&json!({"op": "grow_topic", "topic": topic, "partitions": partitions}));
+    }
+
+    /// The same with settings of its own.
+    pub(crate) fn create_topic_with(&self, topic: &str, partitions: i32, config: &Value) {
+        let order = json!({"op": "create_topic_with", "topic": topic, "partitions": partitions, "config": config});
+        self.peer(&order);
     }
 
     /// The group's committed offsets of the topic by partition; a partition without one is not in it.
@@ -164,8 +185,8 @@ impl Kafka {
         answer["records"].as_array().unwrap().clone()
     }
 
-    /// What peer.py answers.
-    pub(super) fn peer(&self, order: &Value) -> Value {
+    /// What peer.py answers: the orders are there.
+    pub(crate) fn peer(&self, order: &Value) -> Value {
         self.try_peer(order).unwrap_or_else(|error| panic!("{order}: {error}\n{}", self.process(0).log_tail(10)))
     }
 
@@ -209,7 +230,8 @@ impl Described {
 
 /// Lower-case hexadecimal digits.
 pub(crate) fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| DIGITS[usize::from(digit)]).collect()
 }
 
 /// The bytes of hexadecimal digits.

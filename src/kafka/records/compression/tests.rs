@@ -137,10 +137,9 @@ fn more_than_the_limit_is_refused_and_not_made() {
 /// One block of a few hundred bytes that would become gigabytes for a decoder that trusts it.
 #[test]
 fn a_zstd_block_beyond_128_kib_is_refused() {
-    // One literal, tables that always give the longest match (52) and no literals but one (1), offset code 0.
+    // One raw literal, tables that always give the longest match (52) and no literals but one (1), offset code 0.
     const SEQUENCES: usize = 100;
-    let mut block = vec![0b0000_1000 | 0, b'x'];
-    block[0] = 1 << 3; // one raw literal
+    let mut block = vec![1 << 3, b'x'];
     block.push(SEQUENCES as u8);
     block.push(0b0101_0100); // all three by one symbol
     block.extend([0, 0, 52]);
@@ -163,7 +162,7 @@ fn a_buffer_is_used_again() {
             decompressor.decompress(&header(codec), &bytes, 1 << 20).unwrap();
             assert!(decompressor.bytes() == text, "round {round}, codec {codec}");
         }
-        assert_eq!(*held.get_or_insert(decompressor.held()), decompressor.held());
+        assert_eq!(*held.get_or_insert_with(|| decompressor.held()), decompressor.held());
     }
     assert!(decompressor.decompress(&header(4), b"no zstd", 1 << 20).is_err());
     assert_eq!(decompressor.bytes(), b"", "nothing of the batch before");
