@@ -9,3 +9,4 @@ mod keda;
 mod kubernetes;
 mod rendered;
 mod tools;
+mod workflows;
