@@ -12,6 +12,7 @@
     reason = "a test that meets the unexpected is to fail on the spot; and it waits for real processes in real time"
 )]
 
+mod alters;
 mod batching;
 mod checks;
 mod faults;
@@ -19,6 +20,7 @@ mod first_row;
 mod harness;
 mod outage;
 mod records;
+mod schema_command;
 mod shutdown;
 mod start;
 mod tables;
