@@ -129,3 +129,42 @@ async fn depth() {
         ]
     );
 }
+
+/// Objects that are JSON and that the JSON type refuses would fail a whole batch: the program finds them first.
+#[tokio::test]
+async fn objects_that_the_server_refuses_never_reach_it() {
+    let (server, mut bench) = with_table("trace_id String, j JSON").await;
+    let schema = bench.schema().await;
+    for text in [
+        r#"{"a":1,"a":2}"#,
+        r#"{"a":null,"a":1}"#,
+        r#"{"a.b":1,"a":{"b":2}}"#,
+        r#"{"x":{"a":1},"x":{"b":2}}"#,
+        r#"{"x":[{"a":1,"a":2}]}"#,
+        r#"{"x":1e400}"#,
+        r#"{"x":"\ud800"}"#,
+        r#"{"\ud800":1}"#,
+    ] {
+        let values = text.replace('\\', "\\\\");
+        let answer = server.answer(&format!("INSERT INTO sandarb.events (j) SELECT '{values}'")).await;
+        assert_ne!(answer.code, None, "the server takes {text}");
+        for event in [format!("{{\"j\": {text}}}"), json!({ "j": text }).to_string()] {
+            let reject = rows_for(&schema).push(&place(0), event.as_bytes()).unwrap_err();
+            assert_eq!((reject.class, reject.column.as_deref()), (Class::InvalidValue, Some("j")), "{event}");
+        }
+    }
+    for (number, text) in [
+        r#"{"a":{},"b":{"a":{}},"c":[{"a":1},{"a":2}]}"#,
+        r#"{"":1,"x":{"":2},"y z":[],"n":null}"#,
+        r#"{"x":18446744073709551616,"y":-0,"z":1e-400}"#,
+        r#"{"x":[1,"a",{"b":1},[[{"b":2}]]]}"#,
+        r#"{"x":"\ud83d\ude00\u0000"}"#,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut rows = rows_for(&schema);
+        rows.push(&place(0), format!("{{\"trace_id\": \"{number}\", \"j\": {text}}}").as_bytes()).unwrap();
+        assert_eq!(bench.stored(&rows.encode(now()), &format!("t{number}")).await, 1, "{text}");
+    }
+}

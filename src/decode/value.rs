@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::paths;
 use super::reject::{Class, Fault};
 use super::time::{Moment, TimeFault, date32};
 use crate::clickhouse::types::EnumMembers;
@@ -133,14 +133,15 @@ pub(super) fn store(column: &mut Column, input: Input<'_>) -> Result<Stored, Fau
         }
         Column::Json(texts) => {
             let text = digits(input)?.trim_ascii();
-            let is_object = text.starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok();
-            if !is_object {
+            if !text.starts_with('{') {
                 return Err(unfit(input, "an object"));
             }
             if depth(text) > MAX_DEPTH {
                 let reason = format!("an object nested deeper than {MAX_DEPTH}");
                 return Err(Fault { class: Class::TooDeep, reason });
             }
+            paths::check(text)
+                .map_err(|cause| Fault::invalid(format!("{} cannot be stored: {cause}", shown(input))))?;
             texts.push(text.as_bytes());
         }
     }
