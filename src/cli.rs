@@ -13,6 +13,13 @@ pub enum Command {
     Run,
     /// Ask the program on this machine whether it is healthy.
     Healthcheck,
+    /// Print the SQL of the default table, or apply it.
+    Schema {
+        /// The five views, too.
+        views: bool,
+        /// Create what is missing instead of printing.
+        apply: bool,
+    },
     /// Print the version.
     Version,
     /// Print how to use the program.
@@ -41,6 +48,14 @@ impl Command {
                 Arg::Short('V') | Arg::Long("version") => Self::Version,
                 Arg::Value(word) if word == "help" => return Ok(Self::Help),
                 Arg::Value(word) if word == "healthcheck" => Self::Healthcheck,
+                Arg::Value(word) if word == "schema" => Self::Schema { views: false, apply: false },
+                Arg::Long(option @ ("views" | "apply")) => match &mut command {
+                    Some(Self::Schema { views, apply }) => {
+                        *(if *option == "views" { views } else { apply }) = true;
+                        continue;
+                    }
+                    _ => return Err(argument.unexpected().into()),
+                },
                 Arg::Short(_) | Arg::Long(_) | Arg::Value(_) => return Err(argument.unexpected().into()),
             };
             if command.is_some() {
@@ -68,6 +83,9 @@ Usage: {NAME} [COMMAND]
 Commands:
   (none)            bridge events until SIGTERM or SIGINT
   healthcheck       ask http://127.0.0.1:HEALTH_PORT/health; exit 0 when healthy, else 1
+  schema            print the SQL of the default table, named by CLICKHOUSE_DATABASE and CLICKHOUSE_TABLE
+    --views         and of the five views on it
+    --apply         create what of it is missing instead, and say what is left alone
   help, --help, -h  print this
   --version, -V     print the version
 
@@ -100,6 +118,9 @@ mod tests {
     fn commands() {
         assert_eq!(parse(&[]), Ok(Command::Run));
         assert_eq!(parse(&["healthcheck"]), Ok(Command::Healthcheck));
+        assert_eq!(parse(&["schema"]), Ok(Command::Schema { views: false, apply: false }));
+        assert_eq!(parse(&["schema", "--views"]), Ok(Command::Schema { views: true, apply: false }));
+        assert_eq!(parse(&["schema", "--apply", "--views"]), Ok(Command::Schema { views: true, apply: true }));
         for version in ["--version", "-V"] {
             assert_eq!(parse(&[version]), Ok(Command::Version));
         }
@@ -117,6 +138,9 @@ mod tests {
             (&["-x"], "'-x'"),
             (&["healthcheck", "twice"], "\"twice\""),
             (&["healthcheck", "healthcheck"], "\"healthcheck\""),
+            (&["healthcheck", "--views"], "'--views'"),
+            (&["--apply", "schema"], "'--apply'"),
+            (&["schema", "--apply=now"], "\"now\""),
             (&["--version=3"], "\"3\""),
             (&[""], "\"\""),
             (&["a\nb"], "\"a\\nb\""),

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 extern crate fast_mem as _;
 
 use sandarb_consumer::cli::{self, Command};
-use sandarb_consumer::commands::healthcheck;
-use sandarb_consumer::config::{Config, Loaded, health_port};
+use sandarb_consumer::commands::{healthcheck, schema};
+use sandarb_consumer::config::{Config, Loaded, clickhouse_config, health_port};
 use sandarb_consumer::run;
 use sandarb_consumer::telemetry::log;
 
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     match Command::parse(std::env::args_os().skip(1)) {
         Ok(Command::Run) => run(),
         Ok(Command::Healthcheck) => ask_health(),
+        Ok(Command::Schema { views, apply }) => tables(views, apply),
         Ok(Command::Version) => print(&(cli::version() + "\n")),
         Ok(Command::Help) => print(&cli::help()),
         Err(error) => fail(CONFIGURATION, &error),
@@ -58,6 +59,31 @@ fn ask_health() -> ExitCode {
     };
     match runtime.block_on(healthcheck::run(port)) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(UNUSABLE, &error),
+    }
+}
+
+fn tables(views: bool, apply: bool) -> ExitCode {
+    let config = match clickhouse_config(&|name| std::env::var_os(name)) {
+        Ok(config) => config,
+        Err(error) => return fail(CONFIGURATION, &error),
+    };
+    if !apply {
+        return print(&schema::sql(&config.database, &config.table, views));
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(UNUSABLE, &error),
+    };
+    let mut printed = ExitCode::SUCCESS;
+    let mut say = |line: &str| {
+        let done = print(&format!("{line}\n"));
+        if done != ExitCode::SUCCESS {
+            printed = done;
+        }
+    };
+    match runtime.block_on(schema::apply(&config, views, &mut say)) {
+        Ok(()) => printed,
         Err(error) => fail(UNUSABLE, &error),
     }
 }

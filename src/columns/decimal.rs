@@ -109,6 +109,11 @@ impl Decimals {
         Ok(limbs)
     }
 
+    /// Holds integers, not `Decimal(P, S)`.
+    pub fn is_integer(&self) -> bool {
+        !matches!(self.limit, Limit::Digits(_))
+    }
+
     pub(super) fn push_missing(&mut self) {
         self.data.resize(self.data.len() + self.width, 0);
     }
@@ -132,6 +137,16 @@ impl Decimals {
     pub(super) fn encode(&self, sink: Sink<'_>) {
         sink(&self.data);
     }
+}
+
+/// The integer that a text like `5`, `5.00` or `1e3` means, exactly.
+pub fn whole(text: &str) -> Result<i128, DecimalFault> {
+    if let Ok(number) = text.parse() {
+        return Ok(number);
+    }
+    let number = Digits::read(text).ok_or(DecimalFault::Unreadable)?;
+    let [low, high, ..] = Decimals::new(16, 0, Limit::Signed).fit(&number)?;
+    Ok(((u128::from(high) << 64) | u128::from(low)) as i128)
 }
 
 /// Digits of 2^256.

@@ -14,7 +14,7 @@ mod string;
 use std::sync::Arc;
 
 pub use cells::{Cells, Missing};
-pub use decimal::{DecimalFault, Decimals};
+pub use decimal::{DecimalFault, Decimals, whole};
 pub use fixed::{Fixed, FixedStrings, Integers, OutOfRange, TooLong};
 pub use low_cardinality::LowCardinality;
 pub use nested::{Arrays, Jsons, Maps};

@@ -9,12 +9,20 @@ pub struct Strings {
     rows: usize,
     /// Where the last row starts, unless it became the last by losing others.
     last: Option<usize>,
+    /// Where every so-many-th row starts, so that undoing several rows need not read all of them.
+    starts: Vec<usize>,
 }
+
+/// Rows from one entry of `starts` to the next.
+const STRIDE: usize = 64;
 
 impl Strings {
     /// Appends a string; any bytes are allowed.
     pub fn push(&mut self, text: &[u8]) {
         self.last = Some(self.data.len());
+        if self.rows.is_multiple_of(STRIDE) {
+            self.starts.push(self.data.len());
+        }
         self.rows += 1;
         put_varint(text.len(), &mut self.data);
         self.data.extend_from_slice(text);
@@ -42,12 +50,13 @@ impl Strings {
             _ => self.start_of(rows),
         };
         self.data.truncate(end);
+        self.starts.truncate(rows.div_ceil(STRIDE));
         self.rows = rows;
     }
 
     fn start_of(&self, row: usize) -> usize {
-        let mut at = 0;
-        for _ in 0..row {
+        let mut at = self.starts.get(row / STRIDE).copied().unwrap_or(0);
+        for _ in 0..row % STRIDE {
             let (mut length, mut shift) = (0, 0);
             for byte in self.data.get(at..).unwrap_or(&[]) {
                 at += 1;
@@ -66,9 +75,35 @@ impl Strings {
         self.data.clear();
         self.rows = 0;
         self.last = None;
+        self.starts.clear();
     }
 
     pub(super) fn encode(&self, sink: Sink<'_>) {
         sink(&self.data);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_number_of_rows_can_be_taken_back() {
+        let text = |row: usize| "x".repeat(row % 200);
+        let filled = |rows: usize| {
+            let mut strings = Strings::default();
+            (0..rows).for_each(|row| strings.push(text(row).as_bytes()));
+            strings
+        };
+        for rows in [0, 1, 63, 64, 65, 128, 499, 500] {
+            for more in [0, 1, 2, 63, 64, 65, 300] {
+                let mut strings = filled(rows + more);
+                strings.truncate(rows);
+                assert_eq!((strings.rows, &strings.data), (rows, &filled(rows).data), "{rows} {more}");
+                strings.push(text(rows).as_bytes());
+                strings.push(text(rows + 1).as_bytes());
+                assert_eq!((&strings.data, &strings.starts), (&filled(rows + 2).data, &filled(rows + 2).starts));
+            }
+        }
     }
 }

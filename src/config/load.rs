@@ -101,6 +101,17 @@ pub fn health_port(source: Source<'_>) -> Result<u16, ConfigError> {
     port.map_err(|Faulty| ConfigError { faults: reader.finish() })
 }
 
+/// The variables of ClickHouse alone, for a command that needs no others.
+///
+/// # Errors
+/// With every fault of theirs at once.
+pub fn clickhouse_config(source: Source<'_>) -> Result<ClickHouseConfig, ConfigError> {
+    let mut reader = Reader::new(source);
+    let config = clickhouse(&mut reader);
+    let faults = reader.finish();
+    config.ok().filter(|_| faults.is_empty()).ok_or(ConfigError { faults })
+}
+
 /// Which of these names, foreign ones among them, look like slips of the pen for one of ours. What Kubernetes puts into
 /// each container for a service called `kafka` (`KAFKA_PORT`, `KAFKA_SERVICE_HOST`) does not.
 pub fn look_alikes<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<Warning> {

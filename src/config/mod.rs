@@ -14,7 +14,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use load::{Loaded, Warning, health_port, look_alikes};
+pub use load::{Loaded, Warning, clickhouse_config, health_port, look_alikes};
 pub use print::{help_table, readme_table};
 pub use reader::{ConfigError, Fault, Source};
 pub use secret::{Secret, SecretError};

@@ -11,8 +11,8 @@ use uuid::{Uuid, uuid};
 use super::reject::{Class, Fault, Reject};
 use super::scan::{self, scan};
 use super::time::Moment;
-use super::value::{push_moment, push_uuid, set_moment};
-use super::visit::{Keys, MAX_DEPTH, Walk};
+use super::value::{MAX_DEPTH, push_moment, push_uuid, set_moment};
+use super::visit::{Keys, Walk};
 use crate::clickhouse::block::Block;
 use crate::clickhouse::compress::Frames;
 use crate::clickhouse::schema::Schema;
@@ -217,17 +217,19 @@ impl Rows {
         }
         let mut unknown = Some(&mut self.unknown);
         let mut fast = self.fast;
+        let mut all_as_text: Option<Vec<bool>> = None;
         loop {
             self.faults.clear();
             let mut walk = Walk {
                 keys: &mut self.keys,
                 cells: &mut self.cells,
                 row: self.rows,
-                as_text: &mut self.as_text,
+                as_text: all_as_text.as_deref_mut().unwrap_or(&mut self.as_text),
                 faults: &mut self.faults,
                 unknown: if fast { unknown.as_deref_mut() } else { unknown.take() },
                 again: false,
                 too_deep: false,
+                unmeasured: false,
             };
             if fast {
                 if scan(&mut walk, text, &mut self.scratch).is_ok() {
@@ -236,15 +238,22 @@ impl Rows {
                 fast = false;
                 self.fell_back += 1;
             } else {
-                walk.run(text).map_err(|cause| whole(Class::InvalidJson, cause.to_string()))?;
-                if walk.too_deep {
+                let walked = walk.run(text);
+                let (again, too_deep) = (walk.again, walk.too_deep);
+                if let Err(cause) = walked {
+                    if all_as_text.is_some() {
+                        return Err(whole(Class::InvalidJson, cause.to_string()));
+                    }
+                    // serde_json also gives up at a number that no float holds (1e400). It is JSON all the same, and what
+                    // becomes of it must not depend on the events before, which decide what is taken as text.
+                    all_as_text = Some(vec![true; self.as_text.len()]);
+                } else if too_deep {
                     return Err(whole(Class::TooDeep, format!("nested deeper than {MAX_DEPTH}")));
-                }
-                if !walk.again {
+                } else if !again {
                     break;
                 }
             }
-            // Each further walk of serde_json takes at least one more column as text, so this ends.
+            // Each further walk of serde_json takes more columns as text, so this ends.
             for cells in &mut self.cells {
                 cells.truncate(self.rows);
             }

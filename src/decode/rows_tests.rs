@@ -197,7 +197,8 @@ fn whole_events_that_are_bad() {
         (deep(64, "other").into_bytes(), Class::TooDeep),
         (deep(100_000, "a").into_bytes(), Class::TooDeep),
         (deep(100_000, "other").into_bytes(), Class::TooDeep),
-        (deep(100_000, "n").into_bytes(), Class::InvalidValue),
+        (deep(100_000, "n").into_bytes(), Class::TooDeep),
+        (deep(63, "n").into_bytes(), Class::InvalidValue),
     ] {
         let reject = rows.push(&PLACE, &event).unwrap_err();
         assert_eq!(reject.class, class, "{reject}");

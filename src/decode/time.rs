@@ -2,7 +2,8 @@
 //!
 //! Texts are RFC 3339 (<https://www.rfc-editor.org/rfc/rfc3339>) with any offset, also `+hhmm` and `+hh`, `T` or a space
 //! in the middle, without an offset UTC, or a date alone (its midnight). Numbers count from 1970 in the unit that
-//! their size tells: below 1e11 seconds, below 1e14 milliseconds, below 1e17 microseconds, else nanoseconds. Own code,
+//! their size tells: below 1e11 seconds, below 1e14 milliseconds, below 1e17 microseconds, else nanoseconds; their
+//! digits count, never a float near them. Own code,
 //! because no parser at hand takes all of it, and because digits must be cut, not rounded.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -31,7 +32,9 @@ impl Moment {
     /// Reads a text or a number in text form.
     pub(super) fn parse(text: &str) -> Result<Self, TimeFault> {
         let bytes = text.as_bytes();
-        if bytes.get(4) == Some(&b'-') {
+        if let [y1, y2, y3, y4, b'-', ..] = bytes
+            && [y1, y2, y3, y4].into_iter().all(u8::is_ascii_digit)
+        {
             let (days, rest) = date(bytes).ok_or(TimeFault::Unreadable)?;
             let (seconds, nanos) =
                 if rest.is_empty() { (0, 0) } else { time_of_day(rest).ok_or(TimeFault::Unreadable)? };
@@ -162,6 +165,14 @@ fn nanos_of(digits: &[u8]) -> u32 {
 /// A count since 1970, perhaps with a fraction, in the unit that its size tells.
 fn epoch(text: &str) -> Result<Moment, TimeFault> {
     let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+    let spelled;
+    let text = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => {
+            spelled = spell_out(mantissa, exponent).ok_or(TimeFault::Unreadable)?;
+            &*spelled
+        }
+        None => text,
+    };
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     if !digits(whole) || !digits(fraction) {
@@ -183,6 +194,25 @@ fn epoch(text: &str) -> Result<Moment, TimeFault> {
     let nanos = count % per_second * unit + below;
     Moment::new(count / per_second, u32::try_from(nanos).unwrap_or(0))
 }
+
+/// A number without its exponent.
+fn spell_out(mantissa: &str, exponent: &str) -> Option<String> {
+    let exponent: i32 = exponent.parse().ok().filter(|exponent| (-MAX_EXPONENT..=MAX_EXPONENT).contains(exponent))?;
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, "0"));
+    if whole.is_empty() || fraction.is_empty() {
+        return None;
+    }
+    let shift = "0".repeat(usize::try_from(exponent.abs()).ok()?);
+    let digits = if exponent < 0 { [&*shift, whole, fraction] } else { [whole, fraction, &*shift] }.concat();
+    // Behind a negative exponent's zeros stands as much of the whole part as it has digits; in front of a positive one's
+    // as many digits of the fraction as it counts.
+    let point = if exponent < 0 { whole.len() } else { whole.len() + shift.len() };
+    let (whole, fraction) = digits.split_at_checked(point)?;
+    Some(format!("{whole}.{fraction}0"))
+}
+
+/// Of exponents that are spelled out: no time needs one as large.
+const MAX_EXPONENT: i32 = 1000;
 
 #[cfg(test)]
 #[path = "time_tests.rs"]

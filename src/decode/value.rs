@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::reject::Fault;
+use super::paths;
+use super::reject::{Class, Fault};
 use super::time::{Moment, TimeFault, date32};
 use crate::clickhouse::types::EnumMembers;
-use crate::columns::{Cells, Column, DecimalFault, Fixed};
+use crate::columns::{Cells, Column, DecimalFault, Fixed, whole};
 
 /// A value as JSON has it. null never gets here: it is a missing value.
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +18,7 @@ pub(super) enum Input<'a> {
     Bool(bool),
     Unsigned(u64),
     Signed(i64),
-    /// Any other number, as far as eight bytes hold it.
+    /// Any other number, as far as eight bytes hold it: only columns of floats take it so.
     Float(f64),
     Text(&'a str),
     /// The JSON text of anything but a string.
@@ -34,18 +34,31 @@ pub(super) enum Stored {
     Value,
     /// "" in a column that is not of text: no value. The column is as before.
     Missing,
-    /// The column keeps the JSON text of such a value: give it as [`Input::Json`]. The column is as before.
+    /// The column reads such a value from its JSON text: give it as [`Input::Json`]. The column is as before.
     NeedsText,
 }
 
 /// Appends a value to a column. After a fault the column is as before.
 pub(super) fn store(column: &mut Column, input: Input<'_>) -> Result<Stored, Fault> {
     let is_text = column.is_text();
-    match input {
-        Input::Float(_) | Input::Composite if is_text => return Ok(Stored::NeedsText),
-        Input::Composite => return Err(Fault::invalid(format!("an object or array where {} belongs", kind(column)))),
+    let input = match input {
+        Input::Composite if is_text => return Ok(Stored::NeedsText),
+        // Eight bytes of float hold most numbers only nearly.
+        Input::Float(_) if !matches!(column, Column::Float32(_) | Column::Float64(_)) => return Ok(Stored::NeedsText),
         Input::Text("") if !is_text => return Ok(Stored::Missing),
-        _ => {}
+        Input::Text(_) => input,
+        Input::Json(raw) if !is_text && !column.reads_json_text() => match raw.as_bytes().first() {
+            Some(b't') => Input::Bool(true),
+            Some(b'f') => Input::Bool(false),
+            Some(b'{' | b'[') => Input::Composite,
+            _ => input,
+        },
+        Input::Json(_) => input,
+        _ if column.reads_json_text() => return Ok(Stored::NeedsText),
+        other => other,
+    };
+    if matches!(input, Input::Composite) {
+        return Err(Fault::invalid(format!("an object or array where {} belongs", kind(column))));
     }
     match column {
         Column::String(strings) => with_text(input, |text| strings.push(text)),
@@ -93,7 +106,11 @@ pub(super) fn store(column: &mut Column, input: Input<'_>) -> Result<Stored, Fau
             values.push(address.octets());
         }
         Column::Decimal(numbers) => {
-            let text = digits(input)?;
+            let text = match input {
+                Input::Json("true") if numbers.is_integer() => "1",
+                Input::Json("false") if numbers.is_integer() => "0",
+                other => digits(other)?,
+            };
             numbers.push(text).map_err(|cause| match cause {
                 DecimalFault::Unreadable => unfit(input, "a number"),
                 DecimalFault::Lossy(_) => Fault::invalid(format!("{} has {cause}", shown(input))),
@@ -115,11 +132,16 @@ pub(super) fn store(column: &mut Column, input: Input<'_>) -> Result<Stored, Fau
             })?;
         }
         Column::Json(texts) => {
-            let text = digits(input)?;
-            let is_object = text.starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok();
-            if !is_object {
+            let text = digits(input)?.trim_ascii();
+            if !text.starts_with('{') {
                 return Err(unfit(input, "an object"));
             }
+            if depth(text) > MAX_DEPTH {
+                let reason = format!("an object nested deeper than {MAX_DEPTH}");
+                return Err(Fault { class: Class::TooDeep, reason });
+            }
+            paths::check(text)
+                .map_err(|cause| Fault::invalid(format!("{} cannot be stored: {cause}", shown(input))))?;
             texts.push(text.as_bytes());
         }
     }
@@ -176,15 +198,7 @@ fn item(items: &mut Cells, raw: &str) -> Result<(), Fault> {
             text = serde_json::from_str(raw).map_err(|cause| Fault::invalid(cause.to_string()))?;
             Input::Text(&text)
         }
-        _ if items.column().reads_json_text() || items.column().is_text() => Input::Json(raw),
-        Some(b't') => Input::Bool(true),
-        Some(b'f') => Input::Bool(false),
-        Some(b'{' | b'[') => Input::Composite,
-        _ => match (raw.parse(), raw.parse()) {
-            (Ok(number), _) => Input::Unsigned(number),
-            (_, Ok(number)) => Input::Signed(number),
-            _ => Input::Float(raw.parse().map_err(|_| unfit(Input::Json(raw), "a number"))?),
-        },
+        _ => Input::Json(raw),
     };
     if !items.push(|column| Ok::<_, Fault>(store(column, input)? == Stored::Value))? {
         items.push_missing();
@@ -192,8 +206,30 @@ fn item(items: &mut Cells, raw: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Beyond it eight-byte floats skip integers.
-const EXACT: f64 = 9_007_199_254_740_992.0;
+/// How deep an event may nest, its own braces included; an object in a string likewise.
+pub(super) const MAX_DEPTH: usize = 64;
+
+/// Levels of brackets in a JSON text.
+pub(super) fn depth(raw: &str) -> usize {
+    if !raw.starts_with(['{', '[']) {
+        return 0;
+    }
+    let (mut level, mut deepest, mut quoted, mut escaped) = (0_usize, 0, false, false);
+    for byte in raw.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = quoted,
+            b'"' => quoted = !quoted,
+            b'{' | b'[' if !quoted => {
+                level += 1;
+                deepest = deepest.max(level);
+            }
+            b'}' | b']' if !quoted => level = level.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
 
 fn with_text<T>(input: Input<'_>, push: impl FnOnce(&[u8]) -> T) -> T {
     match input {
@@ -213,8 +249,8 @@ fn boolean(input: Input<'_>) -> Result<bool, Fault> {
         Input::Bool(value) => Ok(value),
         Input::Unsigned(0) => Ok(false),
         Input::Unsigned(1) => Ok(true),
-        Input::Float(0.0) => Ok(false),
-        Input::Float(1.0) => Ok(true),
+        Input::Json(number) if whole(number) == Ok(0) => Ok(false),
+        Input::Json(number) if whole(number) == Ok(1) => Ok(true),
         Input::Text(text) if text == "0" || text.eq_ignore_ascii_case("false") => Ok(false),
         Input::Text(text) if text == "1" || text.eq_ignore_ascii_case("true") => Ok(true),
         other => Err(unfit(other, "true, false, 0 or 1")),
@@ -222,21 +258,16 @@ fn boolean(input: Input<'_>) -> Result<bool, Fault> {
 }
 
 fn integer(input: Input<'_>) -> Result<i128, Fault> {
-    let whole = |number: f64| (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i128);
-    let found = match input {
-        Input::Unsigned(number) => Some(i128::from(number)),
-        Input::Signed(number) => Some(i128::from(number)),
-        Input::Bool(value) => Some(i128::from(value)),
-        Input::Float(number) => {
-            if number.abs() > EXACT && number.fract() == 0.0 {
-                return Err(Fault::range(format!("{number} is too large to be an exact integer")));
-            }
-            whole(number)
-        }
-        Input::Text(text) => text.parse().ok().or_else(|| numeric(text).and_then(whole)),
-        Input::Json(_) | Input::Composite => None,
-    };
-    found.ok_or_else(|| unfit(input, "an integer"))
+    match input {
+        Input::Unsigned(number) => Ok(i128::from(number)),
+        Input::Signed(number) => Ok(i128::from(number)),
+        Input::Bool(value) => Ok(i128::from(value)),
+        Input::Text(text) | Input::Json(text) => whole(text).map_err(|fault| match fault {
+            DecimalFault::OutOfRange => Fault::range(format!("{} is beyond any integer here", shown(input))),
+            DecimalFault::Unreadable | DecimalFault::Lossy(_) => unfit(input, "an integer"),
+        }),
+        Input::Float(_) | Input::Composite => Err(unfit(input, "an integer")),
+    }
 }
 
 fn float(input: Input<'_>) -> Result<f64, Fault> {
@@ -244,8 +275,8 @@ fn float(input: Input<'_>) -> Result<f64, Fault> {
         Input::Unsigned(number) => Some(number as f64),
         Input::Signed(number) => Some(number as f64),
         Input::Float(number) => Some(number),
-        Input::Text(text) => numeric(text),
-        Input::Bool(_) | Input::Json(_) | Input::Composite => None,
+        Input::Text(text) | Input::Json(text) => numeric(text),
+        Input::Bool(_) | Input::Composite => None,
     };
     found.filter(|number| number.is_finite()).ok_or_else(|| unfit(input, "a number"))
 }
@@ -268,10 +299,8 @@ fn moment(input: Input<'_>) -> Result<Moment, Fault> {
         Input::Text(text) => Moment::parse(text),
         Input::Unsigned(number) => Moment::parse(&number.to_string()),
         Input::Signed(number) => Moment::parse(&number.to_string()),
-        // The shortest text that means this number: its digits are those the event had, where the number itself lies
-        // a little beside them and would lose the last one when cut.
-        Input::Float(number) => Moment::parse(&number.to_string()),
-        Input::Bool(_) | Input::Json(_) | Input::Composite => Err(TimeFault::Unreadable),
+        Input::Json(number) => Moment::parse(number),
+        Input::Bool(_) | Input::Float(_) | Input::Composite => Err(TimeFault::Unreadable),
     };
     found.map_err(|fault| match fault {
         TimeFault::Unreadable => unfit(input, "a time (RFC 3339, or a number since 1970)"),
@@ -293,6 +322,7 @@ fn member(members: &EnumMembers, input: Input<'_>) -> Result<i16, Fault> {
         Input::Text(text) => members.value(text),
         Input::Unsigned(number) => i16::try_from(number).ok().filter(|value| members.has(*value)),
         Input::Signed(number) => i16::try_from(number).ok().filter(|value| members.has(*value)),
+        Input::Json(number) => number.parse().ok().filter(|value| members.has(*value)),
         _ => None,
     };
     found.ok_or_else(|| unfit(input, "a member of the Enum"))

@@ -11,12 +11,9 @@ use serde_json::value::RawValue;
 
 use super::reject::Fault;
 use super::rows::UnknownKeys;
-use super::value::{Input, Stored, store};
+use super::value::{Input, MAX_DEPTH, Stored, depth, store};
 use crate::clickhouse::schema::Schema;
 use crate::columns::Cells;
-
-/// How deep an event may nest, its own braces included.
-pub(super) const MAX_DEPTH: usize = 64;
 
 /// Finds the column of a key.
 #[derive(Debug)]
@@ -81,8 +78,7 @@ pub(super) struct Walk<'r> {
     pub(super) cells: &'r mut [Cells],
     /// The row being filled: rows before this event.
     pub(super) row: usize,
-    /// Columns whose values are taken as JSON text: those read from it, and those of text with values that are no
-    /// strings.
+    /// Columns whose values are taken as JSON text: those read from it, and others once they had a value that must be.
     pub(super) as_text: &'r mut [bool],
     /// Values that did not fit, by column; at most one each.
     pub(super) faults: &'r mut Vec<(usize, Fault)>,
@@ -92,6 +88,8 @@ pub(super) struct Walk<'r> {
     pub(super) again: bool,
     /// A value nests deeper than [`MAX_DEPTH`].
     pub(super) too_deep: bool,
+    /// An object or array was passed over whose depth is not known.
+    pub(super) unmeasured: bool,
 }
 
 impl Walk<'_> {
@@ -99,7 +97,9 @@ impl Walk<'_> {
     pub(super) fn run(&mut self, text: &str) -> Result<(), serde_json::Error> {
         let mut json = serde_json::Deserializer::from_str(text);
         Event(self).deserialize(&mut json)?;
-        json.end()
+        json.end()?;
+        self.too_deep |= self.unmeasured && depth(text) > MAX_DEPTH;
+        Ok(())
     }
 
     /// Values of this column are taken as JSON text.
@@ -154,28 +154,6 @@ impl Walk<'_> {
     }
 }
 
-/// Levels of brackets in a JSON text.
-fn depth(raw: &str) -> usize {
-    if !raw.starts_with(['{', '[']) {
-        return 0;
-    }
-    let (mut level, mut deepest, mut quoted, mut escaped) = (0_usize, 0, false, false);
-    for byte in raw.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = quoted,
-            b'"' => quoted = !quoted,
-            b'{' | b'[' if !quoted => {
-                level += 1;
-                deepest = deepest.max(level);
-            }
-            b'}' | b']' if !quoted => level = level.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
-}
-
 /// The event itself.
 struct Event<'w, 'r>(&'w mut Walk<'r>);
 
@@ -204,10 +182,7 @@ impl<'de> Visitor<'de> for Event<'_, '_> {
                     walk.set_text(column, raw.get()).map_err(A::Error::custom)?;
                 }
                 Key::Column(column) => map.next_value_seed(Cell { walk, column })?,
-                Key::Ours => {
-                    map.next_value::<IgnoredAny>()?;
-                }
-                Key::Unknown => {
+                Key::Ours | Key::Unknown => {
                     let raw: &RawValue = map.next_value()?;
                     walk.too_deep |= depth(raw.get()) >= MAX_DEPTH;
                 }
@@ -311,12 +286,14 @@ impl<'de> Visitor<'de> for Cell<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        self.walk.unmeasured = true;
         self.walk.set(self.column, Some(Input::Composite));
         while items.next_element::<IgnoredAny>()?.is_some() {}
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        self.walk.unmeasured = true;
         self.walk.set(self.column, Some(Input::Composite));
         while items.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(())

@@ -12,6 +12,7 @@
     reason = "a test that meets the unexpected is to fail on the spot; and it waits for real processes in real time"
 )]
 
+mod alters;
 mod batching;
 mod checks;
 mod codecs;
@@ -28,6 +29,7 @@ mod outage;
 mod records;
 mod records_damage;
 mod records_fetch;
+mod schema_command;
 mod shutdown;
 mod start;
 mod tables;

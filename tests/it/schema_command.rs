@@ -1,0 +1,123 @@
+//! `schema`: what it prints makes the table; what it applies leaves alone what is there.
+
+use std::process::{Command, Output};
+
+use crate::harness::consumer::binary;
+use crate::harness::{ClickHouse, free_port};
+
+fn schema(clickhouse: &ClickHouse, arguments: &[&str], more: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(binary());
+    command.arg("schema").args(arguments).env_clear();
+    command.env("CLICKHOUSE_URL", clickhouse.url()).env("CLICKHOUSE_USER", &clickhouse.user);
+    command.env("CLICKHOUSE_PASSWORD", &clickhouse.password).envs(more.iter().copied());
+    command.output().unwrap()
+}
+
+fn lines(output: &Output) -> Vec<String> {
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+fn error(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn what_it_prints_makes_the_table_under_any_name() {
+    let clickhouse = ClickHouse::shared();
+    let names = [("CLICKHOUSE_DATABASE", "it schema `1`"), ("CLICKHOUSE_TABLE", "my-events")];
+    let output = schema(clickhouse, &[], &names);
+    assert_eq!((output.status.code(), error(&output)), (Some(0), String::new()));
+    let sql = String::from_utf8(output.stdout).unwrap();
+    for word in ["non_replicated_deduplication_window = 10000", "INTERVAL 2 YEAR", "PARTITION BY toYYYYMM(event_time)"]
+    {
+        assert!(sql.contains(word), "{word} in {sql}");
+    }
+    let code: Vec<&str> = sql.lines().filter(|line| !line.starts_with("--")).collect();
+    for statement in code.join("\n").split(";\n").filter(|statement| !statement.trim().is_empty()) {
+        clickhouse.query(statement.trim().trim_end_matches(';'));
+    }
+    let count = "SELECT count() FROM system.columns WHERE database = 'it schema `1`' AND table = 'my-events'";
+    assert_eq!(clickhouse.number(count), 27);
+    // The same as applied.
+    let output = schema(clickhouse, &["--apply"], &names);
+    assert_eq!(
+        lines(&output),
+        [
+            "left alone: database `it schema \\`1\\`` exists already",
+            "left alone: table `it schema \\`1\\``.`my-events` exists already",
+        ],
+        "{}",
+        error(&output)
+    );
+}
+
+#[test]
+fn apply_creates_what_is_missing_and_says_what_it_leaves_alone() {
+    let clickhouse = ClickHouse::shared();
+    let database = "it_schema_apply";
+    let names = [("CLICKHOUSE_DATABASE", database)];
+    let views = schema(clickhouse, &["--views"], &names);
+    assert!(
+        String::from_utf8_lossy(&views.stdout).contains("CREATE MATERIALIZED VIEW IF NOT EXISTS `it_schema_apply`.")
+    );
+
+    clickhouse.query(&format!("CREATE DATABASE {database}"));
+    clickhouse.query(&format!("CREATE TABLE {database}.top_contexts (a UInt8) ENGINE = MergeTree ORDER BY a"));
+    let drop = |name: &str| clickhouse.query(&format!("DROP TABLE {database}.{name}"));
+    // A foreign table with a view's target's name: it is left alone, and the view on it refused.
+    let output = schema(clickhouse, &["--apply", "--views"], &names);
+    assert_eq!(output.status.code(), Some(1), "{:?}", lines(&output));
+    assert!(error(&output).contains("top_contexts_view"), "{}", error(&output));
+    assert_eq!(error(&output).lines().count(), 1, "{}", error(&output));
+    let said = lines(&output);
+    assert_eq!(said[0], "left alone: database `it_schema_apply` exists already");
+    assert_eq!(said[1], "created: table `it_schema_apply`.`events`");
+    let left = said.iter().position(|line| line == "left alone: table `it_schema_apply`.top_contexts exists already");
+    assert!(said[left.unwrap() + 1].contains("MODIFY SETTING non_replicated_deduplication_window = 10000"), "{said:?}");
+
+    drop("top_contexts");
+    let output = schema(clickhouse, &["--apply", "--views"], &names);
+    assert_eq!((output.status.code(), error(&output)), (Some(0), String::new()));
+    assert_eq!(lines(&output).len(), 12, "{:?}", lines(&output));
+    let output = schema(clickhouse, &["--apply", "--views"], &names);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(lines(&output).iter().all(|line| line.starts_with("left alone: ")), "{:?}", lines(&output));
+    assert_eq!(lines(&output).len(), 12);
+
+    let count = |what: &str| clickhouse.number(&format!("SELECT count() FROM system.{what}"));
+    let of = format!("database = '{database}'");
+    assert_eq!(count(&format!("tables WHERE {of} AND engine = 'MaterializedView'")), 5);
+    let windows = "engine_full LIKE '%non_replicated_deduplication_window = 10000%'";
+    assert_eq!(count(&format!("tables WHERE {of} AND {windows}")), 6, "the table and every view's target");
+    // Plain numbers in an AggregatingMergeTree would keep one value of many when parts merge.
+    let plain = "table IN (SELECT name FROM system.tables WHERE engine = 'AggregatingMergeTree') AND \
+                 type NOT LIKE 'SimpleAggregateFunction%' AND is_in_sorting_key = 0";
+    assert_eq!(count(&format!("columns WHERE {of} AND {plain}")), 0);
+    assert!(count(&format!("columns WHERE {of} AND type LIKE 'SimpleAggregateFunction(sum, UInt64)'")) >= 5);
+}
+
+#[test]
+fn faults_have_their_exit_codes_and_cures() {
+    let clickhouse = ClickHouse::shared();
+    let refused = schema(clickhouse, &["--apply"], &[("CLICKHOUSE_PASSWORD", "wrong")]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        error(&refused).contains("CLICKHOUSE_PASSWORD") && !error(&refused).contains("wrong"),
+        "{}",
+        error(&refused)
+    );
+    let nowhere = format!("http://127.0.0.1:{}", free_port());
+    let output = schema(clickhouse, &["--apply"], &[("CLICKHOUSE_URL", &nowhere)]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error(&output).contains("CLICKHOUSE_URL"), "{}", error(&output));
+    // The second address answers.
+    let both = format!("{nowhere},{}", clickhouse.url());
+    let output =
+        schema(clickhouse, &["--apply"], &[("CLICKHOUSE_URL", &both), ("CLICKHOUSE_DATABASE", "it_schema_both")]);
+    assert_eq!((output.status.code(), lines(&output).len()), (Some(0), 2), "{}", error(&output));
+    let output = schema(clickhouse, &[], &[("CLICKHOUSE_URL", "ftp://x"), ("CLICKHOUSE_TIMEOUT_MS", "soon")]);
+    assert_eq!((output.status.code(), lines(&output).len()), (Some(2), 0));
+    assert!(error(&output).contains("CLICKHOUSE_URL") && error(&output).contains("CLICKHOUSE_TIMEOUT_MS"));
+    // What it does not need may be wrong.
+    assert_eq!(schema(clickhouse, &[], &[("BATCH_SIZE", "x")]).status.code(), Some(0));
+}
