@@ -77,8 +77,9 @@ Exit codes:
   2  the configuration or the command line is wrong; every fault is named
   3  the consumer group refuses this member for good
 
-Environment variables [default]; an empty one counts as unset, except CLICKHOUSE_PASSWORD. A password may stand in a
-file instead, named by the variable with _FILE behind its name; the file is read again at each use:
+Environment variables [default]; an empty one counts as unset, except CLICKHOUSE_PASSWORD and KAFKA_DLQ_TOPIC. A
+password may stand in a file instead, named by the variable with _FILE behind its name; the file is read again at each
+use:
 {variables}",
         version = version(),
         variables = config::help_table()

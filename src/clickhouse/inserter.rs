@@ -300,12 +300,7 @@ impl Tries {
     }
 
     /// Waits for the next attempt; `Some` when there is to be none, and why.
-    async fn rest(
-        &self,
-        pause: Duration,
-        fence: &mut Fence,
-        stop: &mut watch::Receiver<bool>,
-    ) -> Option<&'static str> {
+    async fn rest(&self, pause: Duration, fence: &mut Fence, stop: &mut watch::Receiver<bool>) -> Option<&'static str> {
         tokio::select! {
             biased;
             () = stopped(stop) => {}

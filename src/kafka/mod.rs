@@ -8,6 +8,7 @@ pub mod error;
 pub mod fetcher;
 pub mod group;
 mod leader;
+pub mod producer;
 pub mod protocol;
 pub mod records;
 pub mod start;
