@@ -14,6 +14,7 @@
 
 mod batching;
 mod checks;
+mod dead_letters;
 mod faults;
 mod first_row;
 mod harness;

@@ -9,7 +9,13 @@ import sys
 import time
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+)
 
 LIMIT = 30.0
 BOOTSTRAP = {"bootstrap.servers": sys.argv[1], "socket.connection.setup.timeout.ms": 3000, "log_level": 2}
@@ -23,7 +29,8 @@ def ping(_):
 
 def create_topic(order):
     admin = AdminClient(BOOTSTRAP)  # held: the answer never comes to a client that is gone
-    admin.create_topics([NewTopic(order["topic"], order["partitions"], 1)])[order["topic"]].result(LIMIT)
+    topic = NewTopic(order["topic"], order["partitions"], 1, config=order.get("settings", {}))
+    admin.create_topics([topic])[order["topic"]].result(LIMIT)
     # A leader that Metadata names may not know of it yet: usable is a partition that tells its end.
     deadline = time.monotonic() + LIMIT
     while True:
@@ -36,6 +43,25 @@ def create_topic(order):
         if time.monotonic() > deadline:
             raise TimeoutError(f"{order['topic']} is not usable after {LIMIT} s: {state}")
         time.sleep(0.05)
+
+
+def alter_topic(order):
+    admin = AdminClient(BOOTSTRAP)
+    entry = ConfigEntry(order["name"], order["value"], incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, order["topic"], incremental_configs=[entry])
+    admin.incremental_alter_configs([resource])[resource].result(LIMIT)
+    return {}
+
+
+def topic_settings(order):
+    admin = AdminClient(BOOTSTRAP)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, order["topic"])
+    found = admin.describe_configs([resource])[resource].result(LIMIT)
+    return {"settings": {name: entry.value for name, entry in found.items()}}
+
+
+def topics(_):
+    return {"topics": list(AdminClient(BOOTSTRAP).list_topics(timeout=LIMIT).topics)}
 
 
 def leaders(topic):
@@ -116,7 +142,10 @@ def tohex(data):
     return None if data is None else data.hex()
 
 
-OPS = {op.__name__: op for op in (ping, create_topic, committed, end_offsets, produce, consume)}
+OPS = {
+    op.__name__: op
+    for op in (ping, create_topic, alter_topic, topic_settings, topics, committed, end_offsets, produce, consume)
+}
 
 for line in sys.stdin:
     try:

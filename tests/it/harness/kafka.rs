@@ -62,6 +62,28 @@ impl Kafka {
         self.peer(&json!({"op": "create_topic", "topic": topic, "partitions": partitions}));
     }
 
+    /// The same with settings of its own.
+    pub(crate) fn create_topic_with(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
+        let settings: BTreeMap<&str, &str> = settings.iter().copied().collect();
+        self.peer(&json!({"op": "create_topic", "topic": topic, "partitions": partitions, "settings": settings}));
+    }
+
+    /// Changes a setting of a topic.
+    pub(crate) fn alter_topic(&self, topic: &str, name: &str, value: &str) {
+        self.peer(&json!({"op": "alter_topic", "topic": topic, "name": name, "value": value}));
+    }
+
+    /// The settings of a topic.
+    pub(crate) fn topic_settings(&self, topic: &str) -> Value {
+        self.peer(&json!({"op": "topic_settings", "topic": topic}))["settings"].clone()
+    }
+
+    /// The names of all topics.
+    pub(crate) fn topics(&self) -> Vec<String> {
+        let answer = self.peer(&json!({"op": "topics"}));
+        answer["topics"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+    }
+
     /// The group's committed offsets of the topic by partition; a partition without one is not in it.
     pub(crate) fn committed(&self, group: &str, topic: &str) -> BTreeMap<i32, i64> {
         offsets(&self.peer(&json!({"op": "committed", "group": group, "topic": topic})))

@@ -13,6 +13,7 @@ pub(crate) mod consumer;
 pub(crate) mod http;
 pub(crate) mod kafka;
 pub(crate) mod process;
+pub(crate) mod raw;
 
 pub(crate) use bench::{Bench, Table};
 pub(crate) use clickhouse::ClickHouse;
