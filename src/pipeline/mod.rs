@@ -154,7 +154,9 @@ const SLICE: usize = 1000;
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 const DESCRIBE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long nothing is read after nearly everything was bad.
-const HOPELESS_PAUSE: Duration = Duration::from_secs(30);
+const HOPELESS_PAUSE: Duration = Duration::from_secs(10);
+/// The table is looked at again shortly before that.
+const HOPELESS_DESCRIBE: Duration = Duration::from_secs(8);
 
 impl Pipeline {
     /// A loop that has not begun. Without `dead_letters`, bad events are logged with their place and skipped.
@@ -342,8 +344,9 @@ impl Pipeline {
         self.block(why);
         let from = self.batch.forget();
         self.seek(&from);
-        self.describe_at = Instant::now();
-        self.hold_until = Some(Instant::now() + HOPELESS_PAUSE);
+        let now = Instant::now();
+        self.describe_at = now + HOPELESS_DESCRIBE;
+        self.hold_until = Some(now + HOPELESS_PAUSE);
     }
 
     fn block(&self, why: String) {

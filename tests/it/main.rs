@@ -18,6 +18,7 @@ mod dead_letters;
 mod faults;
 mod first_row;
 mod harness;
+mod isolation;
 mod outage;
 mod records;
 mod shutdown;
