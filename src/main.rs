@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use sandarb_consumer::cli::{self, Command};
-use sandarb_consumer::commands::healthcheck;
+use sandarb_consumer::commands::{check, healthcheck};
 use sandarb_consumer::config::{Config, Loaded, health_port};
 use sandarb_consumer::run;
 use sandarb_consumer::telemetry::log;
@@ -12,6 +12,7 @@ use sandarb_consumer::telemetry::log;
 fn main() -> ExitCode {
     match Command::parse(std::env::args_os().skip(1)) {
         Ok(Command::Run) => run(),
+        Ok(Command::Check { sample }) => check(sample),
         Ok(Command::Healthcheck) => ask_health(),
         Ok(Command::Version) => print(&(cli::version() + "\n")),
         Ok(Command::Help) => print(&cli::help()),
@@ -41,6 +42,20 @@ fn run() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+fn check(sample: Option<u64>) -> ExitCode {
+    let loaded = match Config::from_env() {
+        Ok(loaded) => loaded,
+        Err(error) => return fail(CONFIGURATION, &error),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(UNUSABLE, &error),
+    };
+    let report = runtime.block_on(check::run(&loaded, sample));
+    let printed = print(&report.text());
+    if report.is_good() { printed } else { ExitCode::from(UNUSABLE) }
 }
 
 fn ask_health() -> ExitCode {

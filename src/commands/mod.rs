@@ -1,3 +1,4 @@
 //! Commands beside the bridge itself.
 
+pub mod check;
 pub mod healthcheck;

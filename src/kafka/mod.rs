@@ -11,4 +11,5 @@ mod leader;
 pub mod producer;
 pub mod protocol;
 pub mod records;
+pub mod sample;
 pub mod start;

@@ -13,6 +13,7 @@
 )]
 
 mod batching;
+mod check;
 mod checks;
 mod dead_letters;
 mod faults;
