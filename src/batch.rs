@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::clickhouse::inserter::Insert;
 use crate::clickhouse::schema::Schema;
+use crate::dead_letter::{Letter, Reason};
 use crate::decode::{Origin, Place, Reject, Rows};
 use crate::kafka::records::reader::Record;
 use crate::offsets::Ranges;
@@ -21,7 +22,7 @@ use crate::offsets::Ranges;
 pub struct Limits {
     /// At so many rows.
     pub rows: usize,
-    /// At so many bytes in the columns.
+    /// At so many bytes in the columns and the rejected records together.
     pub bytes: usize,
     /// So long after its first consumed offset.
     pub age: Duration,
@@ -40,6 +41,8 @@ pub enum Why {
     Moved,
     /// The program stops.
     Stopping,
+    /// A part of a refused batch was read.
+    Isolating,
 }
 
 impl Why {
@@ -51,6 +54,7 @@ impl Why {
             Self::Age => "batch timeout",
             Self::Moved => "a partition's log was cut",
             Self::Stopping => "stopping",
+            Self::Isolating => "isolating refused rows",
         }
     }
 }
@@ -73,6 +77,8 @@ pub struct Closed {
     pub ranges: Ranges,
     /// What is to be inserted; `None` when no record of the ranges gave a row.
     pub insert: Option<Insert>,
+    /// The records of the ranges that cannot be rows, where they are kept.
+    pub letters: Vec<Letter>,
     /// Why it closed.
     pub why: Why,
 }
@@ -85,13 +91,25 @@ pub struct Batch {
     ranges: Ranges,
     opened_at: Option<Instant>,
     limits: Limits,
+    /// Whether rejected records are kept.
+    keeps_letters: bool,
+    letters: Vec<Letter>,
+    letter_bytes: usize,
 }
 
 impl Batch {
-    /// An empty batch for a table and a topic.
-    pub fn new(schema: &Arc<Schema>, origin: Origin, limits: Limits) -> Self {
-        let rows = Rows::new(schema, origin.clone());
-        Self { rows, origin, ranges: Ranges::default(), opened_at: None, limits }
+    /// An empty batch for a table and a topic. `keeps_letters`: rejected records are dead letters, else nothing.
+    pub fn new(schema: &Arc<Schema>, origin: Origin, limits: Limits, keeps_letters: bool) -> Self {
+        Self {
+            rows: Rows::new(schema, origin.clone()),
+            origin,
+            ranges: Ranges::default(),
+            opened_at: None,
+            limits,
+            keeps_letters,
+            letters: Vec::new(),
+            letter_bytes: 0,
+        }
     }
 
     /// Takes a record. Its offset counts as consumed whatever becomes of it.
@@ -102,7 +120,14 @@ impl Batch {
         let place = Place { partition: record.partition, offset: record.offset, timestamp_ms: record.timestamp };
         match self.rows.push(&place, value) {
             Ok(()) => Taken::Row,
-            Err(reject) => Taken::Rejected(reject),
+            Err(reject) => {
+                if self.keeps_letters {
+                    let letter = Letter::of(record, Reason::from(&reject));
+                    self.letter_bytes += letter.bytes();
+                    self.letters.push(letter);
+                }
+                Taken::Rejected(reject)
+            }
         }
     }
 
@@ -116,7 +141,7 @@ impl Batch {
     pub fn is_due(&self, now: Instant) -> Option<Why> {
         if self.rows.len() >= self.limits.rows {
             Some(Why::Rows)
-        } else if self.rows.bytes() >= self.limits.bytes {
+        } else if self.rows.bytes() + self.letter_bytes >= self.limits.bytes {
             Some(Why::Bytes)
         } else {
             self.deadline().filter(|deadline| now >= *deadline).map(|_| Why::Age)
@@ -133,6 +158,11 @@ impl Batch {
         self.ranges.is_empty()
     }
 
+    /// Rows held.
+    pub fn rows(&self) -> usize {
+        self.rows.len()
+    }
+
     /// Closes it: what it held goes out as one block, and it is empty again.
     pub fn close(&mut self, why: Why) -> Closed {
         let ranges = std::mem::take(&mut self.ranges);
@@ -141,12 +171,15 @@ impl Batch {
             let token = token(&self.origin, &ranges);
             Insert { block: self.rows.encode(SystemTime::now()), token }
         });
-        Closed { ranges, insert, why }
+        self.letter_bytes = 0;
+        Closed { ranges, insert, letters: std::mem::take(&mut self.letters), why }
     }
 
     /// Forgets what it held; the offsets to read again from.
     pub fn forget(&mut self) -> BTreeMap<i32, i64> {
         self.rows.clear();
+        self.letters.clear();
+        self.letter_bytes = 0;
         self.opened_at = None;
         std::mem::take(&mut self.ranges).iter().map(|(partition, range)| (partition, range.first)).collect()
     }

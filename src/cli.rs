@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use lexopt::{Arg, Parser};
+use lexopt::{Arg, Parser, ValueExt};
 
 use crate::config;
 
@@ -11,6 +11,11 @@ use crate::config;
 pub enum Command {
     /// Bridge events until told to stop.
     Run,
+    /// Look at everything a run needs.
+    Check {
+        /// Read and decode so many events as well.
+        sample: Option<u64>,
+    },
     /// Ask the program on this machine whether it is healthy.
     Healthcheck,
     /// Print the SQL of the default table, or apply it.
@@ -56,6 +61,11 @@ impl Command {
                     }
                     _ => return Err(argument.unexpected().into()),
                 },
+                Arg::Value(word) if word == "check" => Self::Check { sample: None },
+                Arg::Long("sample") if command == Some(Self::Check { sample: None }) => {
+                    command = Some(Self::Check { sample: Some(parser.value()?.parse()?) });
+                    continue;
+                }
                 Arg::Short(_) | Arg::Long(_) | Arg::Value(_) => return Err(argument.unexpected().into()),
             };
             if command.is_some() {
@@ -82,6 +92,8 @@ Usage: {NAME} [COMMAND]
 
 Commands:
   (none)            bridge events until SIGTERM or SIGINT
+  check [--sample N]  look at configuration, Kafka, ClickHouse and the table, one line each; exit 0 or 1. Changes
+                    nothing. --sample reads the newest N events and says what would become of them
   healthcheck       ask http://127.0.0.1:HEALTH_PORT/health; exit 0 when healthy, else 1
   schema            print the SQL of the default table, named by CLICKHOUSE_DATABASE and CLICKHOUSE_TABLE
     --views         and of the five views on it
@@ -91,12 +103,13 @@ Commands:
 
 Exit codes:
   0  stopped cleanly
-  1  a service was not usable at the start, or the shutdown took too long; healthcheck: unhealthy
+  1  a service was not usable at the start, or the shutdown took too long; healthcheck: unhealthy; check: a FAIL
   2  the configuration or the command line is wrong; every fault is named
   3  the consumer group refuses this member for good
 
-Environment variables [default]; an empty one counts as unset, except CLICKHOUSE_PASSWORD. A password may stand in a
-file instead, named by the variable with _FILE behind its name; the file is read again at each use:
+Environment variables [default]; an empty one counts as unset, except CLICKHOUSE_PASSWORD and KAFKA_DLQ_TOPIC. A
+password may stand in a file instead, named by the variable with _FILE behind its name; the file is read again at each
+use:
 {variables}",
         version = version(),
         variables = config::help_table()
@@ -128,6 +141,8 @@ mod tests {
             assert_eq!(parse(&[help]), Ok(Command::Help));
             assert_eq!(parse(&["healthcheck", help]), Ok(Command::Help));
         }
+        assert_eq!(parse(&["check"]), Ok(Command::Check { sample: None }));
+        assert_eq!(parse(&["check", "--sample", "500"]), Ok(Command::Check { sample: Some(500) }));
     }
 
     #[test]
@@ -142,6 +157,8 @@ mod tests {
             (&["--apply", "schema"], "'--apply'"),
             (&["schema", "--apply=now"], "\"now\""),
             (&["--version=3"], "\"3\""),
+            (&["--sample", "5"], "'--sample'"),
+            (&["check", "--sample", "some"], "\"some\""),
             (&[""], "\"\""),
             (&["a\nb"], "\"a\\nb\""),
         ] {

@@ -12,6 +12,7 @@ pub mod clickhouse;
 pub mod columns;
 pub mod commands;
 pub mod config;
+pub mod dead_letter;
 pub mod decode;
 pub mod fence;
 pub mod kafka;

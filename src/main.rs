@@ -8,7 +8,7 @@ use std::process::ExitCode;
 extern crate fast_mem as _;
 
 use sandarb_consumer::cli::{self, Command};
-use sandarb_consumer::commands::{healthcheck, schema};
+use sandarb_consumer::commands::{check, healthcheck, schema};
 use sandarb_consumer::config::{Config, Loaded, clickhouse_config, health_port};
 use sandarb_consumer::run;
 use sandarb_consumer::telemetry::log;
@@ -16,6 +16,7 @@ use sandarb_consumer::telemetry::log;
 fn main() -> ExitCode {
     match Command::parse(std::env::args_os().skip(1)) {
         Ok(Command::Run) => run(),
+        Ok(Command::Check { sample }) => check(sample),
         Ok(Command::Healthcheck) => ask_health(),
         Ok(Command::Schema { views, apply }) => tables(views, apply),
         Ok(Command::Version) => print(&(cli::version() + "\n")),
@@ -46,6 +47,20 @@ fn run() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+fn check(sample: Option<u64>) -> ExitCode {
+    let loaded = match Config::from_env() {
+        Ok(loaded) => loaded,
+        Err(error) => return fail(CONFIGURATION, &error),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(UNUSABLE, &error),
+    };
+    let report = runtime.block_on(check::run(&loaded, sample));
+    let printed = print(&report.text());
+    if report.is_good() { printed } else { ExitCode::from(UNUSABLE) }
 }
 
 fn ask_health() -> ExitCode {

@@ -104,6 +104,13 @@ impl Tracker {
         moved
     }
 
+    /// A closed batch will not be settled: its ranges are read again, and with them all that came after.
+    pub fn forgotten(&mut self, batch: u64) {
+        for open in self.partitions.values_mut() {
+            open.retain(|entry| entry.batch != batch);
+        }
+    }
+
     /// Whether every closed batch is settled.
     pub fn is_clean(&self) -> bool {
         self.partitions.values().all(VecDeque::is_empty)
@@ -150,6 +157,18 @@ mod tests {
         assert_eq!(tracker.settled(1), BTreeMap::from([(0, 20), (1, 5)]));
         assert!(tracker.is_clean());
         assert_eq!(tracker.settled(1), BTreeMap::new());
+    }
+
+    #[test]
+    fn what_is_forgotten_holds_nothing_up_once_it_is_closed_again() {
+        let mut tracker = Tracker::default();
+        tracker.closed(1, &ranges(&[(0, 0, 10)]));
+        tracker.closed(2, &ranges(&[(0, 10, 20), (1, 0, 5)]));
+        tracker.forgotten(2);
+        tracker.closed(3, &ranges(&[(0, 10, 30)]));
+        assert_eq!(tracker.settled(3), BTreeMap::new(), "the first is still open");
+        assert_eq!(tracker.settled(1), BTreeMap::from([(0, 30)]));
+        assert!(tracker.is_clean());
     }
 
     proptest! {

@@ -53,8 +53,14 @@ pub struct PipelineProgress {
     pub consumed: u64,
     /// Records without a value (tombstones), skipped.
     pub tombstones: u64,
-    /// Events that could not be read.
+    /// Events that cannot become rows.
     pub rejected: u64,
+    /// Letters that the dead-letter topic has.
+    pub dead_lettered: u64,
+    /// Why nothing is read (a column that no event can fill, say), in a sentence with the cure.
+    pub blocked: Option<String>,
+    /// Why dead letters cannot be written, in a sentence with the cure.
+    pub letters_blocked: Option<String>,
 }
 
 /// The reading ends of all three.

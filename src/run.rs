@@ -13,6 +13,7 @@ use crate::batch::Limits;
 use crate::clickhouse::inserter::Inserter;
 use crate::clickhouse::schema::{DescribeError, Schema};
 use crate::config::{Config, Isolation};
+use crate::dead_letter::DeadLetters;
 use crate::decode::Origin;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::connection::{ConnectOptions, SecurityError};
@@ -20,6 +21,7 @@ use crate::kafka::consumer::{Consumer, ConsumerSettings};
 use crate::kafka::error::{GroupRefused, KafkaError};
 use crate::kafka::fetcher::FetchSettings;
 use crate::kafka::group::state::GroupSettings;
+use crate::kafka::producer::Producer;
 use crate::pipeline::{Pipeline, PipelineSettings};
 use crate::progress::{self, InsertProgress, KafkaProgress, PipelineProgress, Progress};
 use crate::shutdown::{self, Stop};
@@ -123,12 +125,14 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         }
     };
     let (cluster_id, schema) = met;
+    let origin = Origin { cluster_id, topic: config.kafka.topic.clone() };
+    let dead_letters = dead_letters(&config, &cluster, &origin, &pipeline);
     let consumer = Consumer::start(consumer_settings(&config, &limits), cluster, kafka);
     let settings = PipelineSettings {
-        origin: Origin { cluster_id, topic: config.kafka.topic.clone() },
+        origin,
         limits: Limits { rows: config.batch_size.get(), bytes: limits.columns, age: config.batch_timeout },
     };
-    let running = Pipeline::new(settings, consumer, inserter, schema, pipeline).run(stop.clone());
+    let running = Pipeline::new(settings, consumer, inserter, dead_letters, schema, pipeline).run(stop.clone());
     let limit = config.shutdown_timeout;
     let late = async {
         requested(&mut stop).await;
@@ -143,6 +147,20 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         info!("stopped");
     }
     ended
+}
+
+/// The way to the dead-letter topic; `None` when there is none. The rights are tried beside the start.
+fn dead_letters(
+    config: &Config,
+    cluster: &Cluster,
+    origin: &Origin,
+    progress: &watch::Sender<PipelineProgress>,
+) -> Option<DeadLetters> {
+    let topic = config.kafka.dead_letter_topic.as_ref()?;
+    let open = || DeadLetters::new(Producer::new(cluster.fresh(), topic.clone()), origin.clone(), progress.clone());
+    let mut trial = open();
+    tokio::spawn(async move { trial.check_rights().await });
+    Some(open())
 }
 
 /// How the memory budget is shared out, in bytes.

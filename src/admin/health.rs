@@ -76,7 +76,7 @@ impl Snapshot {
 
     /// Why the program is unhealthy, each in a sentence; nothing when it is healthy.
     pub fn reasons(&self, now: Instant) -> Vec<String> {
-        let Self { kafka, insert, .. } = self;
+        let Self { kafka, insert, pipeline } = self;
         let mut reasons = Vec::new();
         if !self.kafka_connected(now) {
             reasons.push("Kafka: no recent contact with the group".to_owned());
@@ -87,6 +87,8 @@ impl Snapshot {
             reasons.push("ClickHouse: the last contact failed, or there was none yet".to_owned());
         }
         reasons.extend(insert.blocked.iter().map(|why| format!("ClickHouse: {why}")));
+        reasons.extend(pipeline.blocked.iter().map(|why| format!("events: {why}")));
+        reasons.extend(pipeline.letters_blocked.iter().map(|why| format!("dead letters: {why}")));
         reasons
     }
 
@@ -136,6 +138,9 @@ impl Snapshot {
                 consumed: pipeline.consumed,
                 tombstones: pipeline.tombstones,
                 rejected: pipeline.rejected,
+                dead_lettered: pipeline.dead_lettered,
+                blocked: pipeline.blocked,
+                dead_letters_blocked: pipeline.letters_blocked,
             },
         }
     }
@@ -218,6 +223,9 @@ struct EventStatus {
     consumed: u64,
     tombstones: u64,
     rejected: u64,
+    dead_lettered: u64,
+    blocked: Option<String>,
+    dead_letters_blocked: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

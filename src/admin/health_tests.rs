@@ -125,7 +125,10 @@ async fn status_tells_everything() {
                 "failed_attempts": 0,
                 "blocked": null
             },
-            "events": {"consumed": 0, "tombstones": 2, "rejected": 0}
+            "events": {
+                "consumed": 0, "tombstones": 2, "rejected": 0, "dead_lettered": 0, "blocked": null,
+                "dead_letters_blocked": null
+            }
         })
     );
 }

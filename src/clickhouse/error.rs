@@ -130,6 +130,12 @@ impl Failure {
         self.code().is_some_and(|code| !LOGIN.contains(&code))
     }
 
+    /// Whether [`Outcome::BadRows`] is the fault of single rows. A block with too many partitions is refused for what its
+    /// rows are together.
+    pub fn blames_rows(&self) -> bool {
+        self.code() != Some(252)
+    }
+
     /// Nobody listens at the address: no request is under way there any more.
     pub fn is_refused(&self) -> bool {
         matches!(&self.cause, Cause::Client(ClientError::Connect(ConnectError::Dial(cause))) if cause.is_refused())

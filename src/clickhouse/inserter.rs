@@ -11,6 +11,7 @@ use super::block::{Block, quoted};
 use super::client::Client;
 use super::error::{Failure, Outcome};
 use super::schema::{Dedup, DescribeError, Schema, TOKEN, describe};
+use super::targets::{self, ViewTarget};
 use crate::backoff::Backoff;
 use crate::config::{ClickHouseConfig, TlsFiles};
 use crate::fence::Fence;
@@ -124,6 +125,19 @@ impl Inserter {
                 Err(failure)
             }
         }
+    }
+
+    /// Asks for the tables that the table's materialized views write to.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn view_targets(&mut self) -> Result<Vec<ViewTarget>, DescribeError> {
+        targets::targets(&mut self.client, &self.config.database, &self.config.table).await
+    }
+
+    /// Whether the user may insert into the table; `None` when the server cannot say.
+    pub async fn may_insert(&mut self) -> Option<bool> {
+        targets::may_insert(&mut self.client, &self.config.database, &self.config.table).await
     }
 
     /// Sends a block until its outcome is known: the same bytes, token and settings each time, and the same address

@@ -6,4 +6,5 @@ pub mod compress;
 pub mod error;
 pub mod inserter;
 pub mod schema;
+pub mod targets;
 pub mod types;

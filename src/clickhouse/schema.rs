@@ -303,7 +303,7 @@ fn wire_type(type_name: &str, data_type: &DataType) -> String {
     }
 }
 
-fn dedup(engine: &str, engine_full: &str, server_window: u64) -> Dedup {
+pub(super) fn dedup(engine: &str, engine_full: &str, server_window: u64) -> Dedup {
     if !engine.ends_with("MergeTree") {
         return Dedup::Off;
     }
@@ -322,7 +322,7 @@ fn dedup(engine: &str, engine_full: &str, server_window: u64) -> Dedup {
     }
 }
 
-async fn rows<T: DeserializeOwned>(
+pub(super) async fn rows<T: DeserializeOwned>(
     client: &mut Client,
     query: &'static str,
     parameters: &[(&str, &str)],
@@ -350,7 +350,7 @@ async fn rows_of<T: DeserializeOwned>(
 }
 
 /// Query parameters are read like a TSV field.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n").replace('\r', "\\r").replace('\0', "\\0")
 }
 

@@ -1,4 +1,5 @@
 //! Commands beside the bridge itself.
 
+pub mod check;
 pub mod healthcheck;
 pub mod schema;

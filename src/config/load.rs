@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::parse::SecurityProtocol;
+use super::parse::{self, SecurityProtocol};
 use super::reader::{ConfigError, Fault, Faulty, Reader, Source};
 use super::variables::{self as var, Entry, variable_names};
 use super::{
@@ -73,7 +73,8 @@ impl Config {
         Ok(loaded)
     }
 
-    /// Reads all variables through `source`. An empty variable counts as unset, except `CLICKHOUSE_PASSWORD`.
+    /// Reads all variables through `source`. An empty variable counts as unset, except `CLICKHOUSE_PASSWORD` and
+    /// `KAFKA_DLQ_TOPIC`.
     ///
     /// # Errors
     /// With every fault at once.
@@ -165,6 +166,7 @@ fn read(reader: &mut Reader<'_>) -> Result<Config, Faulty> {
 fn kafka(reader: &mut Reader<'_>, batch_timeout: Result<Duration, Faulty>) -> Result<KafkaConfig, Faulty> {
     let bootstrap = reader.value(&var::KAFKA_BOOTSTRAP_SERVERS);
     let topic = reader.value(&var::KAFKA_TOPIC);
+    let dead_letter_topic = dead_letter_topic(reader, &topic);
     let group_id = reader.value(&var::KAFKA_GROUP_ID);
     let offset_reset = reader.value(&var::KAFKA_AUTO_OFFSET_RESET);
     let assignors = reader.value(&var::KAFKA_ASSIGNMENT_STRATEGY);
@@ -179,6 +181,7 @@ fn kafka(reader: &mut Reader<'_>, batch_timeout: Result<Duration, Faulty>) -> Re
     Ok(KafkaConfig {
         bootstrap: bootstrap?,
         topic: topic?,
+        dead_letter_topic: dead_letter_topic?,
         group_id: group_id?,
         security: security?,
         offset_reset: offset_reset?,
@@ -192,6 +195,27 @@ fn kafka(reader: &mut Reader<'_>, batch_timeout: Result<Duration, Faulty>) -> Re
         fetch_min_bytes: fetch_min_bytes?,
         fetch_max_wait: fetch_max_wait?,
     })
+}
+
+/// Where bad events go, if anywhere.
+fn dead_letter_topic(reader: &mut Reader<'_>, topic: &Result<String, Faulty>) -> Result<Option<String>, Faulty> {
+    let given = reader.switchable(&var::KAFKA_DLQ_TOPIC)?;
+    let Ok(topic) = topic else { return Ok(given.flatten()) };
+    match given {
+        Some(Some(given)) if given == *topic => Err(reader.fault(Fault::Together(format!(
+            "KAFKA_DLQ_TOPIC is KAFKA_TOPIC ({given}): bad events would come back for ever; name another topic, or leave \
+             it empty to skip them"
+        )))),
+        Some(given) => Ok(given),
+        None => match parse::topic(&format!("{topic}.dlq")) {
+            Ok(derived) => Ok(Some(derived)),
+            Err(_) => Err(reader.fault(Fault::Together(format!(
+                "KAFKA_TOPIC with .dlq behind it is longer than a topic's name may be ({} of 249 characters); set \
+                 KAFKA_DLQ_TOPIC",
+                topic.len() + 4
+            )))),
+        },
+    }
 }
 
 /// Session timeout, heartbeat interval, rebalance timeout.

@@ -50,6 +50,8 @@ pub struct KafkaConfig {
     pub bootstrap: Vec<HostPort>,
     /// The topic.
     pub topic: String,
+    /// Where events that cannot become rows go; `None`: nowhere, they are counted, logged and skipped.
+    pub dead_letter_topic: Option<String>,
     /// The consumer group.
     pub group_id: String,
     /// TLS and login.

@@ -129,6 +129,15 @@ impl<'a> Reader<'a> {
         self.parse(variable, raw.trim()).map(Some)
     }
 
+    /// A value that an empty text switches off (`Some(None)`); `None` where it is unset.
+    pub(super) fn switchable<T>(&mut self, variable: &Variable<T>) -> Result<Option<Option<T>>, Faulty> {
+        match self.text(variable.entry.name)? {
+            None => Ok(None),
+            Some(text) if text.trim().is_empty() => Ok(Some(None)),
+            Some(text) => self.parse(variable, text.trim()).map(|value| Some(Some(value))),
+        }
+    }
+
     /// A file that must be readable now.
     pub(super) fn file(&mut self, variable: &Variable<std::path::PathBuf>) -> Result<Option<NamedFile>, Faulty> {
         let path = self.optional(variable)?;

@@ -474,3 +474,18 @@ fn every_variable_of_the_table_is_read() {
     Config::load(&source).unwrap();
     assert_eq!(asked.into_inner(), variable_names().into_iter().collect());
 }
+
+#[test]
+fn dead_letters_go_beside_the_topic_or_where_they_are_sent_or_nowhere() {
+    let topic = |pairs: &[(&str, &str)]| config(pairs).kafka.dead_letter_topic;
+    assert_eq!(topic(&[]).as_deref(), Some("sandarb_events.dlq"));
+    assert_eq!(topic(&[("KAFKA_TOPIC", "other")]).as_deref(), Some("other.dlq"));
+    assert_eq!(topic(&[("KAFKA_DLQ_TOPIC", " bad ")]).as_deref(), Some("bad"));
+    assert_eq!(topic(&[("KAFKA_DLQ_TOPIC", "")]), None);
+    let text = fault(&[("KAFKA_TOPIC", "same"), ("KAFKA_DLQ_TOPIC", "same")]);
+    assert!(text.contains("KAFKA_DLQ_TOPIC is KAFKA_TOPIC (same)"), "{text}");
+    assert!(fault(&[("KAFKA_DLQ_TOPIC", "no/name")]).contains("is not a topic name"));
+    let long = "t".repeat(249);
+    assert!(fault(&[("KAFKA_TOPIC", &long)]).contains("253 of 249 characters"));
+    assert_eq!(topic(&[("KAFKA_TOPIC", &long), ("KAFKA_DLQ_TOPIC", "")]), None);
+}

@@ -149,6 +149,9 @@ variables! {
     HEALTH_HTTP_STATUS: HealthHttpStatus = parse::health_http_status, Open, Value("strict"),
         "strict, always200",
         "strict answers /health with 503 while unhealthy, always200 always with 200";
+    KAFKA_DLQ_TOPIC: String = parse::topic, Open, Derived("KAFKA_TOPIC with .dlq behind it"),
+        "a topic name other than KAFKA_TOPIC; empty: bad events are counted, logged with their place and skipped",
+        "Topic for events that cannot become rows; created when it is needed first";
     KAFKA_ASSIGNMENT_STRATEGY: Vec<AssignorName> = parse::assignors, Open, Value("range,roundrobin"),
         "comma-separated: range, roundrobin",
         "Partition assignment strategies to offer, the preferred one first";

@@ -216,8 +216,8 @@ impl Rows {
             });
         }
         let mut unknown = Some(&mut self.unknown);
-        let mut fast = self.fast;
         let mut all_as_text: Option<Vec<bool>> = None;
+        let mut fast = self.fast;
         loop {
             self.faults.clear();
             let mut walk = Walk {
@@ -232,7 +232,7 @@ impl Rows {
                 unmeasured: false,
             };
             if fast {
-                if scan(&mut walk, text, &mut self.scratch).is_ok() {
+                if scan(&mut walk, text, &mut self.scratch).is_ok() && !walk.again {
                     break;
                 }
                 fast = false;

@@ -111,7 +111,7 @@ impl Cluster {
 
     /// The connection at hand, or a new one: known brokers first, then the bootstrap list, starting with another each
     /// time.
-    async fn any(&mut self) -> Result<&Connection, KafkaError> {
+    pub(super) async fn any(&mut self) -> Result<&Connection, KafkaError> {
         if self.connection.is_none() {
             let mut candidates: Vec<HostPort> = self.brokers.values().cloned().collect();
             if !candidates.is_empty() {

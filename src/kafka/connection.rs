@@ -150,6 +150,8 @@ fn api_name<R: RequestBody>() -> &'static str {
         ApiKey::OffsetCommit => "OffsetCommit",
         ApiKey::OffsetFetch => "OffsetFetch",
         ApiKey::Produce => "Produce",
+        ApiKey::CreateTopics => "CreateTopics",
+        ApiKey::DescribeConfigs => "DescribeConfigs",
         _ => "a request",
     }
 }

@@ -1,6 +1,6 @@
 //! The door to Kafka: events of the membership and records come out, offsets of what is stored go in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -189,15 +189,16 @@ impl Consumer {
         self.positions.get(&partition).copied()
     }
 
-    /// Forgets what was read: partitions go on at these offsets, the others where they stand.
-    pub fn seek(&mut self, offsets: &BTreeMap<i32, i64>) {
+    /// Forgets what was read: partitions go on at these offsets, the others where they stand. Those in `held` are not
+    /// read until the next seek.
+    pub fn seek(&mut self, offsets: &BTreeMap<i32, i64>, held: &BTreeSet<i32>) {
         self.positions.extend(offsets);
         let Some(assignment) = self.assignment.clone() else { return };
         let known = |index: &i32| self.positions.get(index).map(|offset| Stage::At(*offset));
-        let stages = assignment
-            .partitions
-            .iter()
-            .map(|(index, committed)| (*index, known(index).unwrap_or_else(|| Stage::Unresolved(committed.clone()))));
+        let stages =
+            assignment.partitions.iter().filter(|(index, _)| !held.contains(index)).map(|(index, committed)| {
+                (*index, known(index).unwrap_or_else(|| Stage::Unresolved(committed.clone())))
+            });
         let stages = stages.collect();
         self.fetch_from(assignment, stages);
     }

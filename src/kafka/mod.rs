@@ -8,6 +8,8 @@ pub mod error;
 pub mod fetcher;
 pub mod group;
 mod leader;
+pub mod producer;
 pub mod protocol;
 pub mod records;
+pub mod sample;
 pub mod start;

@@ -14,8 +14,10 @@
 
 mod alters;
 mod batching;
+mod check;
 mod checks;
 mod codecs;
+mod dead_letters;
 mod faults;
 mod first_row;
 mod group_brokers;
@@ -24,6 +26,7 @@ mod group_members;
 mod group_mixed;
 mod group_topics;
 mod harness;
+mod isolation;
 mod log_changes;
 mod outage;
 mod records;

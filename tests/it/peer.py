@@ -12,7 +12,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+)
 
 LIMIT = 30.0
 BOOTSTRAP = {"bootstrap.servers": sys.argv[1], "socket.connection.setup.timeout.ms": 3000, "log_level": 2}
@@ -26,7 +33,9 @@ def ping(order):
 
 def create_topic(order):
     admin = AdminClient(BOOTSTRAP)  # held: the answer never comes to a client that is gone
-    admin.create_topics([NewTopic(order["topic"], order["partitions"], order["replication"])])[order["topic"]].result(LIMIT)
+    settings = order.get("settings", {})
+    topic = NewTopic(order["topic"], order["partitions"], order.get("replication", 1), config=settings)
+    admin.create_topics([topic])[order["topic"]].result(LIMIT)
     # A leader that Metadata names may not know of it yet: usable is a partition that tells its end.
     deadline = time.monotonic() + LIMIT
     while True:
@@ -63,6 +72,25 @@ def coordinator(order):
     admin = AdminClient(BOOTSTRAP)
     group = admin.describe_consumer_groups([order["group"]])[order["group"]].result(LIMIT)
     return {"node": group.coordinator.id}
+
+
+def alter_topic(order):
+    admin = AdminClient(BOOTSTRAP)
+    entry = ConfigEntry(order["name"], order["value"], incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, order["topic"], incremental_configs=[entry])
+    admin.incremental_alter_configs([resource])[resource].result(LIMIT)
+    return {}
+
+
+def topic_settings(order):
+    admin = AdminClient(BOOTSTRAP)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, order["topic"])
+    found = admin.describe_configs([resource])[resource].result(LIMIT)
+    return {"settings": {name: entry.value for name, entry in found.items()}}
+
+
+def topics(_):
+    return {"topics": list(AdminClient(BOOTSTRAP).list_topics(timeout=LIMIT).topics)}
 
 
 def leaders(topic):
@@ -198,26 +226,6 @@ def tohex(data):
     return None if data is None else data.hex()
 
 
-def create_topic_with(order):
-    """A topic with settings of its own: {topic, partitions, config}."""
-    admin = AdminClient(BOOTSTRAP)
-    topic = NewTopic(order["topic"], order["partitions"], 1, config=order["config"])
-    admin.create_topics([topic])[order["topic"]].result(LIMIT)
-    return wait_usable(order)
-
-
-def wait_usable(order):
-    deadline = time.monotonic() + LIMIT
-    while True:
-        try:
-            if len(end_offsets(order)["offsets"]) == order["partitions"]:
-                return {}
-        except KafkaException:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(0.05)
-
-
 def produce_many(order):
     """{topic, config, records: [{partition, key, value, headers, timestamp}]}: one producer, its batches as large as
     its configuration lets them become."""
@@ -306,11 +314,13 @@ OPS = (
     shapes,
     produce,
     consume,
-    create_topic_with,
     produce_many,
     transact,
     delete_records,
     commit_offsets,
+    alter_topic,
+    topic_settings,
+    topics,
 )
 OPS = {op.__name__: op for op in OPS}
 

@@ -4,6 +4,7 @@
 //! Source: <https://kafka.apache.org/protocol#protocol_messages>. Request headers v1, response headers v0 (v2 and v1
 //! for flexible versions) are the Messenger's.
 
+pub mod describe_configs;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod heartbeat;
@@ -15,6 +16,7 @@ pub mod offset_commit;
 pub mod offset_fetch;
 pub mod produce;
 pub mod sync_group;
+pub mod topic_details;
 pub mod wire;
 
 #[cfg(test)]

@@ -3,6 +3,7 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 use rskafka::protocol::messages::RequestBody;
 
+use super::describe_configs::{DescribeConfigsRequest, DescribeConfigsResponse};
 use super::fetch::{FetchAnswer, FetchBuffer, FetchRequest};
 use super::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
 use super::heartbeat::{HeartbeatRequest, HeartbeatResponse};
@@ -13,6 +14,7 @@ use super::metadata::{MetadataRequest, MetadataResponse, PartitionMetadata, Topi
 use super::offset_commit::{OffsetCommitRequest, OffsetCommitResponse, PartitionCommit};
 use super::offset_fetch::{FetchedOffset, OffsetFetchRequest, OffsetFetchResponse};
 use super::sync_group::{SyncGroupRequest, SyncGroupResponse};
+use super::topic_details::{TopicDetailsRequest, TopicDetailsResponse};
 use super::wire::{Reader, WireError};
 
 fn hex(encode: impl FnOnce(&mut Vec<u8>)) -> String {
@@ -153,6 +155,26 @@ fn responses_are_read_as_the_protocol_has_them() {
 }
 
 #[test]
+fn what_dead_letters_need_to_know_of_topics() {
+    assert_eq!(hex(|out| TopicDetailsRequest { topic: "t" }.encode(out, 7)), "00000001000174 00".replace(' ', ""));
+    assert_eq!(hex(|out| TopicDetailsRequest { topic: "t" }.encode(out, 8)), "00000001000174 000001".replace(' ', ""));
+    let details = bytes(
+        "00000000 00000001 00000001 000168 00002384 ffff 000163 00000009 00000001 0000 000174 00 \
+         00000001 0000 00000000 00000001 00000000 00000003 00000001 00000002 00000003 00000000 00000000 \
+         00000018 80000000",
+    );
+    let told = TopicDetailsResponse { controller: 9, error: 0, partitions: 1, replicas: 3, operations: Some(0x18) };
+    assert_eq!(TopicDetailsResponse::decode(&mut Reader::new(&details), 8), Ok(told));
+    let asked = DescribeConfigsRequest { topic: "t", name: "n" };
+    assert_eq!(hex(|out| asked.encode(out, 1)), "00000001 02 000174 00000001 00016e 00".replace(' ', ""));
+    let config = bytes("00000000 00000001 0000 ffff 02 000174 00000001 00016e 000135 00 05 00 00000000");
+    assert_eq!(
+        DescribeConfigsResponse::decode(&mut Reader::new(&config), 1),
+        Ok(DescribeConfigsResponse { error: 0, value: Some("5".into()) })
+    );
+}
+
+#[test]
 fn a_fetch_answer_keeps_its_buffer_and_names_the_places_in_it() {
     let body = bytes(
         "deadbeef 00000000 0000 00000000 00000001 000174 00000002 \
@@ -185,6 +207,10 @@ fn decode_all(data: &[u8]) {
     for version in 7..=10 {
         drop(MetadataResponse::decode(&mut reader(), version));
     }
+    for version in 7..=8 {
+        drop(TopicDetailsResponse::decode(&mut reader(), version));
+    }
+    drop(DescribeConfigsResponse::decode(&mut reader(), 1));
     drop(FetchAnswer::decode(FetchBuffer::new(data.to_vec(), 0)));
 }
 

@@ -20,6 +20,7 @@
 use std::ops::Range;
 
 use super::RecordsError;
+use super::write::Header;
 use crate::kafka::protocol::wire::Reader;
 
 /// Bytes before the records.
@@ -172,6 +173,19 @@ pub fn record(bytes: &[u8], at: usize, header: &BatchHeader) -> Result<RecordSpa
         header.base_timestamp.saturating_add(timestamp_delta)
     };
     Ok(RecordSpan { offset, timestamp, key, value, headers: walk.at..end })
+}
+
+/// The headers of a record: keys, and values that may be null, as they stand. `None` when the bytes are no headers.
+pub fn headers(bytes: &[u8]) -> Option<Vec<Header<'_>>> {
+    let mut walk = Walk { bytes, at: 0 };
+    let mut headers = Vec::new();
+    // Each turn takes at least two bytes or ends, so the count does not size anything.
+    for _ in 0..walk.varint()? {
+        let key = walk.field()??;
+        let value = walk.field()?;
+        headers.push(Header { key: bytes.get(key)?, value: value.and_then(|value| bytes.get(value)) });
+    }
+    (walk.at == bytes.len()).then_some(headers)
 }
 
 /// A walk over zigzag varints and length-prefixed fields.

@@ -139,10 +139,25 @@ impl Kafka {
         self.peer(&json!({"op": "grow_topic", "topic": topic, "partitions": partitions}));
     }
 
-    /// The same with settings of its own.
-    pub(crate) fn create_topic_with(&self, topic: &str, partitions: i32, config: &Value) {
-        let order = json!({"op": "create_topic_with", "topic": topic, "partitions": partitions, "config": config});
-        self.peer(&order);
+    /// Creates a topic with settings of its own, as a JSON object of strings.
+    pub(crate) fn create_topic_with(&self, topic: &str, partitions: i32, settings: &Value) {
+        self.peer(&json!({"op": "create_topic", "topic": topic, "partitions": partitions, "settings": settings}));
+    }
+
+    /// Changes a setting of a topic.
+    pub(crate) fn alter_topic(&self, topic: &str, name: &str, value: &str) {
+        self.peer(&json!({"op": "alter_topic", "topic": topic, "name": name, "value": value}));
+    }
+
+    /// The settings of a topic.
+    pub(crate) fn topic_settings(&self, topic: &str) -> Value {
+        self.peer(&json!({"op": "topic_settings", "topic": topic}))["settings"].clone()
+    }
+
+    /// The names of all topics.
+    pub(crate) fn topics(&self) -> Vec<String> {
+        let answer = self.peer(&json!({"op": "topics"}));
+        answer["topics"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
     }
 
     /// The group's committed offsets of the topic by partition; a partition without one is not in it.

@@ -17,6 +17,7 @@ pub(crate) mod kafka;
 pub(crate) mod load;
 pub(crate) mod member;
 pub(crate) mod process;
+pub(crate) mod raw;
 
 pub(crate) use bench::{Bench, Table};
 pub(crate) use clickhouse::ClickHouse;

@@ -3,7 +3,13 @@
 //! One batch fills while one is on the wire. What cannot go out is never dropped: either the same bytes are sent again,
 //! or the batch is forgotten and its ranges are read again.
 
-use std::collections::BTreeMap;
+mod guard;
+mod isolation;
+mod mail;
+mod membership;
+mod refused;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,13 +22,18 @@ use crate::backoff::Backoff;
 use crate::batch::{Batch, Closed, Limits, Taken, Why};
 use crate::clickhouse::inserter::{Ended, Insert, Inserter};
 use crate::clickhouse::schema::{DescribeError, Schema};
-use crate::decode::Origin;
+use crate::dead_letter::{DeadLetters, Delivered, Letter};
+use crate::decode::{Origin, Reject};
 use crate::kafka::consumer::{Consumer, Event};
 use crate::kafka::error::GroupRefused;
 use crate::kafka::records::reader::Item;
 use crate::offsets::{Ranges, Tracker};
 use crate::progress::PipelineProgress;
 use crate::shutdown::Stop;
+
+use guard::Guard;
+use isolation::{Isolation, Rest};
+use mail::{Mail, Mailbox};
 
 /// What the loop is told.
 #[derive(Debug, Clone)]
@@ -43,6 +54,13 @@ pub struct Pipeline {
     batch: Batch,
     /// Closed while another was on the wire.
     waiting: Option<Pending>,
+    /// A batch of which the server refuses a row: nothing else is read or sent until it is settled.
+    isolation: Option<Search>,
+    mailbox: Mailbox,
+    guard: Guard,
+    assigned: BTreeSet<i32>,
+    /// Partitions that are not read, because their dead letters are late.
+    held: BTreeSet<i32>,
     tracker: Tracker,
     next_batch: u64,
     /// Changes when what was read counts no more: an insert of an earlier era leads to no commit.
@@ -72,6 +90,13 @@ enum Phase {
     Leaving,
 }
 
+/// An isolation, and where reading goes on behind it.
+#[derive(Debug)]
+struct Search {
+    isolation: Isolation,
+    resume: BTreeMap<i32, i64>,
+}
+
 /// A closed batch on its way.
 #[derive(Debug)]
 struct Pending {
@@ -79,7 +104,19 @@ struct Pending {
     era: u64,
     ranges: Ranges,
     insert: Insert,
+    letters: Vec<Letter>,
     why: Why,
+}
+
+/// A batch on the wire.
+#[derive(Debug)]
+struct Sent {
+    batch: u64,
+    era: u64,
+    ranges: Ranges,
+    letters: Vec<Letter>,
+    why: Why,
+    rows: u64,
 }
 
 /// The inserter is here, or away with a job.
@@ -88,7 +125,7 @@ enum Slot {
     Here(Box<Inserter>),
     Away {
         job: JoinHandle<(Box<Inserter>, Done)>,
-        what: Job,
+        what: Box<Job>,
     },
     /// Only while it changes hands.
     Empty,
@@ -96,7 +133,12 @@ enum Slot {
 
 #[derive(Debug)]
 enum Job {
-    Insert { batch: u64, era: u64, ranges: Ranges, why: Why, rows: u64 },
+    Insert(Sent),
+    /// A part of a batch whose refused rows are looked for.
+    Part {
+        era: u64,
+        rest: Rest,
+    },
     Ask,
 }
 
@@ -111,19 +153,29 @@ enum Done {
 const SLICE: usize = 1000;
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 const DESCRIBE_INTERVAL: Duration = Duration::from_secs(60);
+/// How long nothing is read after nearly everything was bad.
+const HOPELESS_PAUSE: Duration = Duration::from_secs(10);
+/// The table is looked at again shortly before that.
+const HOPELESS_DESCRIBE: Duration = Duration::from_secs(8);
 
 impl Pipeline {
-    /// A loop that has not begun.
+    /// A loop that has not begun. Without `dead_letters`, bad events are logged with their place and skipped.
     pub fn new(
         settings: PipelineSettings,
         consumer: Consumer,
         inserter: Inserter,
+        dead_letters: Option<DeadLetters>,
         schema: Arc<Schema>,
         progress: watch::Sender<PipelineProgress>,
     ) -> Self {
         let now = Instant::now();
         Self {
-            batch: Batch::new(&schema, settings.origin.clone(), settings.limits),
+            batch: Batch::new(&schema, settings.origin.clone(), settings.limits, dead_letters.is_some()),
+            isolation: None,
+            mailbox: Mailbox::new(dead_letters),
+            guard: Guard::default(),
+            assigned: BTreeSet::new(),
+            held: BTreeSet::new(),
             settings,
             consumer,
             slot: Slot::Here(Box::new(inserter)),
@@ -145,7 +197,9 @@ impl Pipeline {
     /// Runs until the group was left after a stop, or refuses this member.
     pub async fn run(mut self, mut stop: watch::Receiver<Stop>) -> Result<(), GroupRefused> {
         loop {
+            self.search_on();
             self.send();
+            self.mailbox.send(|| self.consumer.fence(), &self.patience);
             self.settle();
             let stopping = matches!(self.phase, Phase::Flushing | Phase::Leaving);
             let wanted = self.wants_records();
@@ -154,6 +208,7 @@ impl Pipeline {
                 biased;
                 () = requested(&mut stop), if !stopping => self.begin_stop(),
                 (inserter, done) = back(&mut self.slot) => self.came_back(inserter, done),
+                (mail, delivered) = self.mailbox.back() => self.delivered(&mail, delivered),
                 () = sleep_until(alarm) => self.tick(),
                 event = self.consumer.next(wanted) => match event {
                     Event::Records => {
@@ -168,7 +223,11 @@ impl Pipeline {
     }
 
     fn wants_records(&self) -> bool {
-        self.phase == Phase::Working && self.waiting.is_none() && self.hold_until.is_none()
+        let room = match &self.isolation {
+            Some(search) => search.isolation.is_reading(),
+            None => self.waiting.is_none() && self.mailbox.bytes() < self.settings.limits.bytes,
+        };
+        room && self.phase == Phase::Working && self.hold_until.is_none()
     }
 
     fn alarm(&self) -> Instant {
@@ -178,7 +237,8 @@ impl Pipeline {
             Slot::Away { .. } | Slot::Empty => far,
         };
         let age = self.batch.deadline().filter(|_| self.wants_records()).unwrap_or(far);
-        asks.min(age).min(self.hold_until.unwrap_or(far))
+        let late = self.mailbox.late_at(Instant::now()).unwrap_or(far);
+        asks.min(age).min(late).min(self.hold_until.unwrap_or(far))
     }
 
     /// Something is due.
@@ -187,7 +247,9 @@ impl Pipeline {
         if self.hold_until.is_some_and(|until| now >= until) {
             self.hold_until = None;
         }
+        self.hold_late_partitions(now);
         if self.wants_records()
+            && self.isolation.is_none()
             && let Some(why) = self.batch.is_due(now)
         {
             self.close(why);
@@ -216,6 +278,9 @@ impl Pipeline {
 
     /// Reads a slice of what is at hand into the batch.
     fn fill(&mut self) {
+        if self.isolation.is_some() {
+            return self.fill_parts();
+        }
         let now = Instant::now();
         let mut consumed = 0;
         let mut tombstones = 0;
@@ -225,20 +290,24 @@ impl Pipeline {
             match item {
                 Item::Passed { partition, from, next } => self.batch.passed(partition, from, next, now),
                 Item::Record(record) => match self.batch.take(&record, now) {
-                    Taken::Row => consumed += 1,
+                    Taken::Row => {
+                        consumed += 1;
+                        self.guard.read();
+                    }
                     Taken::Tombstone => tombstones += 1,
                     Taken::Rejected(reject) => {
                         consumed += 1;
                         rejected += 1;
-                        error!(
-                            topic = self.settings.origin.topic,
-                            partition = record.partition,
-                            offset = record.offset,
-                            class = reject.class.name(),
-                            column = reject.column,
-                            reason = reject.reason,
-                            "an event cannot be read; skipped"
-                        );
+                        if let Some(column) = &reject.column {
+                            self.guard.failed_on(column);
+                        }
+                        if rejected == 1 || !self.mailbox.is_on() {
+                            let place = (record.partition, record.offset);
+                            log_reject(&self.settings.origin.topic, place, &reject, self.mailbox.is_on());
+                        }
+                        if self.guard.hopeless_column().is_some() {
+                            break;
+                        }
                     }
                 },
             }
@@ -246,6 +315,9 @@ impl Pipeline {
                 self.close(why);
                 break;
             }
+        }
+        if rejected > 1 && self.mailbox.is_on() {
+            warn!(rejected, "more events cannot be read; each becomes a dead letter");
         }
         self.progress.send_modify(|progress| {
             progress.consumed += consumed;
@@ -255,16 +327,44 @@ impl Pipeline {
         for key in self.batch.new_unknown_keys() {
             warn!(key, "events have a key that no column of the table has; its values are not stored");
         }
+        if let Some(column) = self.guard.hopeless_column().map(str::to_owned) {
+            self.stop_for_column(&column);
+        } else if consumed > rejected {
+            self.unblock();
+        }
+    }
+
+    /// One column fails every event: that is no poison, but a fault of the table or of the producers.
+    fn stop_for_column(&mut self, column: &str) {
+        let why = format!(
+            "column {column} takes none of the last events; correct its type in the table, or what the events have \
+             there; nothing is dropped meanwhile"
+        );
+        error!(column, "{why}");
+        self.block(why);
+        let from = self.batch.forget();
+        self.seek(&from);
+        let now = Instant::now();
+        self.describe_at = now + HOPELESS_DESCRIBE;
+        self.hold_until = Some(now + HOPELESS_PAUSE);
+    }
+
+    fn block(&self, why: String) {
+        self.progress.send_modify(|progress| progress.blocked = Some(why));
+    }
+
+    fn unblock(&self) {
+        self.progress.send_if_modified(|progress| progress.blocked.take().is_some());
     }
 
     fn close(&mut self, why: Why) {
-        let Closed { ranges, insert, why } = self.batch.close(why);
+        let Closed { ranges, insert, letters, why } = self.batch.close(why);
         let batch = self.next_batch;
         self.next_batch += 1;
         self.tracker.closed(batch, &ranges);
         match insert {
-            Some(insert) => self.waiting = Some(Pending { batch, era: self.era, ranges, insert, why }),
-            None => self.commit(batch),
+            Some(insert) => self.waiting = Some(Pending { batch, era: self.era, ranges, insert, letters, why }),
+            None => self.stored(batch, letters),
         }
     }
 
@@ -273,10 +373,16 @@ impl Pipeline {
         if !matches!(self.slot, Slot::Here(_)) {
             return;
         }
-        let Some(Pending { batch, era, ranges, insert, why }) = self.waiting.take() else { return };
+        let (job, insert) = if let Some(search) = &mut self.isolation {
+            let Some(built) = search.isolation.next_insert() else { return };
+            (Job::Part { era: self.era, rest: built.rest }, built.insert)
+        } else {
+            let Some(Pending { batch, era, ranges, insert, letters, why }) = self.waiting.take() else { return };
+            let rows = insert.block.rows;
+            (Job::Insert(Sent { batch, era, ranges, letters, why, rows }), insert)
+        };
         let mut fence = self.consumer.fence();
         let mut stop = self.patience.subscribe();
-        let job = Job::Insert { batch, era, ranges, why, rows: insert.block.rows };
         self.away(job, |mut inserter| async move {
             let ended = inserter.insert(&insert, &mut fence, &mut stop).await;
             (inserter, Done::Insert(ended))
@@ -289,53 +395,107 @@ impl Pipeline {
     {
         match std::mem::replace(&mut self.slot, Slot::Empty) {
             // A task of its own: an insert must not be cut short because something else happens.
-            Slot::Here(inserter) => self.slot = Slot::Away { job: tokio::spawn(work(inserter)), what },
+            Slot::Here(inserter) => self.slot = Slot::Away { job: tokio::spawn(work(inserter)), what: Box::new(what) },
             other => self.slot = other,
         }
     }
 
     fn came_back(&mut self, inserter: Box<Inserter>, done: Done) {
         let what = match std::mem::replace(&mut self.slot, Slot::Here(inserter)) {
-            Slot::Away { what, .. } => what,
+            Slot::Away { what, .. } => *what,
             Slot::Here(_) | Slot::Empty => Job::Ask,
         };
         self.probe_at = Instant::now() + PROBE_INTERVAL;
         match (what, done) {
-            (Job::Insert { batch, era, ranges, why, rows }, Done::Insert(ended)) => {
-                self.inserted(batch, era, &ranges, why, rows, ended);
-            }
+            (Job::Insert(sent), Done::Insert(ended)) => self.inserted(sent, ended),
+            (Job::Part { era, rest }, Done::Insert(ended)) => self.part_ended(era, rest, ended),
             (_, Done::Described(described)) => self.described(described),
             (_, Done::Probed | Done::Insert(_)) => {}
         }
     }
 
-    fn inserted(&mut self, batch: u64, era: u64, ranges: &Ranges, why: Why, rows: u64, ended: Ended) {
+    fn inserted(&mut self, sent: Sent, ended: Ended) {
+        let Sent { batch, era, ranges, letters, why, rows } = sent;
         let current = era == self.era;
         match ended {
             Ended::Stored { took, attempts, .. } => {
                 debug!(rows, why = why.name(), attempts, took_ms = millis(took), current, "stored a batch");
                 self.hold.reset();
+                self.guard.judged(false, rows);
                 if current {
-                    self.commit(batch);
+                    self.stored(batch, letters);
                 }
             }
             _ if !current => debug!(rows, "an insert of an earlier assignment is over"),
             Ended::Forgotten { why, on_wire_unknown } => {
                 warn!(rows, why, on_wire_unknown, "gave up an insert; its events will be read again");
-                self.read_again(ranges);
+                self.read_again(batch, &ranges);
             }
             Ended::SchemaChanged { failure, .. } => {
                 warn!(rows, cause = %failure, "the table has changed; reading its columns and the batch again");
                 self.describe_at = Instant::now();
                 self.hold_back();
-                self.read_again(ranges);
+                self.read_again(batch, &ranges);
+            }
+            Ended::BadRows { failure, on_wire_unknown: false } if self.phase == Phase::Working => {
+                self.isolate(batch, &ranges, rows, &failure);
             }
             Ended::BadRows { failure, .. } => {
-                error!(rows, cause = %failure, "ClickHouse refuses a row of this batch; nothing is dropped, trying again");
+                // An earlier attempt may have stored the rows: a batch read anew says for certain what is refused.
+                error!(rows, cause = %failure, "ClickHouse refuses a row of this batch; reading it again");
                 self.hold_back();
-                self.read_again(ranges);
+                self.read_again(batch, &ranges);
             }
         }
+    }
+
+    /// The rows of a batch are in the table; with its letters it is settled.
+    fn stored(&mut self, batch: u64, letters: Vec<Letter>) {
+        if letters.is_empty() {
+            self.commit(batch);
+        } else {
+            self.mailbox.push(Mail { batch, era: self.era, letters });
+        }
+    }
+
+    fn delivered(&mut self, mail: &Mail, delivered: Delivered) {
+        if mail.era == self.era {
+            match delivered {
+                Delivered::All => self.commit(mail.batch),
+                Delivered::GivenUp => {
+                    warn!(letters = mail.letters.len(), "gave up dead letters; their events will be read again");
+                    self.mailbox.clear();
+                }
+            }
+        }
+        self.hold_late_partitions(Instant::now());
+    }
+
+    /// Partitions whose dead letters are late wait; the others go on.
+    fn hold_late_partitions(&mut self, now: Instant) {
+        let late = self.mailbox.late(now);
+        if late == self.held {
+            return;
+        }
+        if !late.is_empty() {
+            warn!(partitions = ?late, "partitions wait for their dead letters");
+        }
+        self.held = late;
+        if self.phase == Phase::Working && self.isolation.is_none() {
+            self.seek(&BTreeMap::new());
+        }
+    }
+
+    /// Forgets what was fetched and goes on at these offsets, with the partitions that may be read now.
+    fn seek(&mut self, from: &BTreeMap<i32, i64>) {
+        let held = match &self.isolation {
+            Some(search) => {
+                let others = self.assigned.iter().filter(|partition| !search.isolation.reads(**partition));
+                others.copied().collect()
+            }
+            None => self.held.clone(),
+        };
+        self.consumer.seek(from, &held);
     }
 
     fn hold_back(&mut self) {
@@ -349,30 +509,33 @@ impl Pipeline {
         }
     }
 
-    /// Forgets everything that is not stored and goes back to its first offsets.
-    fn read_again(&mut self, ranges: &Ranges) {
-        let mut from: BTreeMap<i32, i64> = BTreeMap::new();
-        let mut earliest = |partition, first| {
-            from.entry(partition).and_modify(|at: &mut i64| *at = (*at).min(first)).or_insert(first);
-        };
-        for (partition, range) in ranges.iter() {
-            earliest(partition, range.first);
-        }
-        for (partition, range) in self.waiting.iter().flat_map(|pending| pending.ranges.iter()) {
-            earliest(partition, range.first);
-        }
-        for (partition, first) in self.batch.forget() {
-            earliest(partition, first);
-        }
-        self.begin_era();
+    /// Forgets a batch and all that was read behind it, and goes back to the first offsets.
+    fn read_again(&mut self, batch: u64, ranges: &Ranges) {
+        self.tracker.forgotten(batch);
+        let mut from = self.forget_unsent();
+        from.extend(ranges.iter().map(|(partition, range)| (partition, range.first)));
         if self.phase == Phase::Working {
-            self.consumer.seek(&from);
+            self.seek(&from);
         }
+    }
+
+    /// Forgets what is closed or open and was not sent; the first offset of each partition in it.
+    fn forget_unsent(&mut self) -> BTreeMap<i32, i64> {
+        let mut from = self.batch.forget();
+        if let Some(pending) = self.waiting.take() {
+            self.tracker.forgotten(pending.batch);
+            // What was closed lies before what is open.
+            from.extend(pending.ranges.iter().map(|(partition, range)| (partition, range.first)));
+        }
+        from
     }
 
     fn begin_era(&mut self) {
         self.era += 1;
         self.waiting = None;
+        self.isolation = None;
+        self.mailbox.clear();
+        self.held.clear();
         self.batch.forget();
         self.tracker = Tracker::default();
     }
@@ -384,9 +547,9 @@ impl Pipeline {
                 self.schema = schema;
                 // What is closed keeps its bytes: the server casts what it can, and says so if it cannot.
                 let from = self.batch.forget();
-                self.batch = Batch::new(&self.schema, self.settings.origin.clone(), self.settings.limits);
+                self.batch = self.open_batch();
                 if self.phase == Phase::Working && !from.is_empty() {
-                    self.consumer.seek(&from);
+                    self.seek(&from);
                 }
             }
             Ok(_) => {}
@@ -394,96 +557,24 @@ impl Pipeline {
         }
     }
 
-    fn membership(&mut self, event: Event) {
-        match event {
-            Event::Assigned { partitions } => {
-                info!(?partitions, "assigned");
-                self.begin_era();
-                self.hold_until = None;
-                match self.phase {
-                    Phase::Flushing | Phase::Leaving => {}
-                    Phase::Idle | Phase::Working | Phase::Draining => self.phase = Phase::Working,
-                }
-                self.patience.send_replace(false);
-            }
-            Event::Revoking { why, .. } => match self.phase {
-                Phase::Idle | Phase::Working => {
-                    // What was not sent is read again by whoever owns the partitions then.
-                    info!(why, on_the_wire = self.is_inserting(), "finishing what is on the wire");
-                    self.consumer.stop_reading();
-                    self.waiting = None;
-                    self.batch.forget();
-                    self.phase = Phase::Draining;
-                    self.patience.send_replace(true);
-                }
-                Phase::Draining | Phase::Flushing | Phase::Leaving => {}
-            },
-            // The ranges of one batch must not go back.
-            Event::Moved { .. } if !self.batch.is_empty() => self.close(Why::Moved),
-            Event::Moved { .. } => {}
-            Event::Lost { why } => {
-                info!(why, "the partitions are gone");
-                self.begin_era();
-                match self.phase {
-                    Phase::Flushing => self.leave(),
-                    Phase::Leaving => {}
-                    Phase::Idle | Phase::Working | Phase::Draining => self.phase = Phase::Idle,
-                }
-            }
-            Event::Records | Event::Ended(_) => {}
-        }
+    fn open_batch(&self) -> Batch {
+        Batch::new(&self.schema, self.settings.origin.clone(), self.settings.limits, self.mailbox.is_on())
     }
 
     fn is_inserting(&self) -> bool {
-        matches!(self.slot, Slot::Away { what: Job::Insert { .. }, .. })
-    }
-
-    /// Ends the phases that wait for the wire.
-    fn settle(&mut self) {
-        let busy = self.is_inserting() || self.waiting.is_some();
-        match self.phase {
-            Phase::Draining if !busy => {
-                self.consumer.drained();
-                self.phase = Phase::Idle;
-            }
-            Phase::Flushing if !busy => self.leave(),
-            _ => {}
+        match &self.slot {
+            Slot::Away { what, .. } => !matches!(**what, Job::Ask),
+            Slot::Here(_) | Slot::Empty => false,
         }
     }
+}
 
-    fn begin_stop(&mut self) {
-        info!(phase = ?self.phase, rows_held = !self.batch.is_empty(), "stopping: storing what is held");
-        match self.phase {
-            Phase::Working if self.hold_until.is_none() => {
-                self.consumer.stop_reading();
-                self.flush();
-                self.phase = Phase::Flushing;
-            }
-            _ => {
-                self.consumer.stop_reading();
-                self.waiting = None;
-                self.phase = Phase::Flushing;
-            }
-        }
-        self.patience.send_replace(true);
-    }
-
-    /// Closes what is open, behind what may be waiting already.
-    fn flush(&mut self) {
-        if self.batch.is_empty() {
-            return;
-        }
-        if self.waiting.is_some() {
-            // Only one can wait: the rest is read again after the next start.
-            self.batch.forget();
-        } else {
-            self.close(Why::Stopping);
-        }
-    }
-
-    fn leave(&mut self) {
-        self.phase = Phase::Leaving;
-        self.consumer.leave();
+fn log_reject(topic: &str, (partition, offset): (i32, i64), reject: &Reject, kept: bool) {
+    let (class, column, reason) = (reject.class.name(), &reject.column, &reject.reason);
+    if kept {
+        warn!(topic, partition, offset, class, column, reason, "an event cannot be read; it becomes a dead letter");
+    } else {
+        error!(topic, partition, offset, class, column, reason, "an event cannot be read; skipped");
     }
 }
 
