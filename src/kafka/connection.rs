@@ -12,6 +12,7 @@ use rskafka::messenger::{Messenger, RequestError};
 use rskafka::protocol::frame::ReadError;
 use rskafka::protocol::messages::{ReadVersionedType, RequestBody, WriteVersionedType};
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use crate::config::{HostPort, KafkaConfig, Sasl, SaslMechanism, SecretError};
@@ -71,23 +72,7 @@ impl Connection {
     pub async fn open(peer: &HostPort, options: &ConnectOptions) -> Result<Self, KafkaError> {
         let (stream, _) = net::connect(peer, options.tls.as_ref(), options.limit).await?;
         let mut messenger = Messenger::new(stream, options.max_answer, Arc::clone(&options.client_id));
-        let handshake = async {
-            messenger
-                .sync_versions()
-                .await
-                .map_err(|cause| KafkaError::Handshake { peer: peer.to_string(), cause: cause.to_string() })?;
-            match &options.sasl {
-                Some(sasl) => log_in(&messenger, sasl, peer).await,
-                None => Ok(()),
-            }
-        };
-        match timeout(options.limit, handshake).await {
-            Ok(done) => done?,
-            Err(_) => {
-                let api = "the handshake";
-                return Err(KafkaError::TimedOut { peer: peer.to_string(), api, limit: options.limit });
-            }
-        }
+        shake_hands(&mut messenger, peer, options).await?;
         Ok(Self { messenger, peer: peer.clone(), max_answer: options.max_answer })
     }
 
@@ -114,8 +99,34 @@ impl Connection {
     }
 }
 
+/// Agrees on versions and logs in, where the brokers want a login.
+pub(super) async fn shake_hands<S>(
+    messenger: &mut Messenger<S>,
+    peer: &HostPort,
+    options: &ConnectOptions,
+) -> Result<(), KafkaError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let handshake = async {
+        let refused = |cause| KafkaError::Handshake { peer: peer.to_string(), cause };
+        messenger.sync_versions().await.map_err(|cause| refused(cause.to_string()))?;
+        match &options.sasl {
+            Some(sasl) => log_in(messenger, sasl, peer).await,
+            None => Ok(()),
+        }
+    };
+    timeout(options.limit, handshake).await.unwrap_or_else(|_| {
+        let api = "the handshake";
+        Err(KafkaError::TimedOut { peer: peer.to_string(), api, limit: options.limit })
+    })
+}
+
 /// Logs in. The password is read anew each time, so that it can be rotated in its file.
-async fn log_in(messenger: &Messenger<Stream>, sasl: &Sasl, peer: &HostPort) -> Result<(), KafkaError> {
+async fn log_in<S>(messenger: &Messenger<S>, sasl: &Sasl, peer: &HostPort) -> Result<(), KafkaError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let unreadable = |cause: SecretError| KafkaError::Login { peer: peer.to_string(), cause: cause.to_string() };
     let credentials = Credentials::new(sasl.username.clone(), sasl.password.read().map_err(unreadable)?);
     let config = match sasl.mechanism {
@@ -136,7 +147,8 @@ fn is_too_large(error: &RequestError) -> bool {
     }
 }
 
-fn api_name<R: RequestBody>() -> &'static str {
+/// The name of a request.
+pub(super) fn api_name<R: RequestBody>() -> &'static str {
     use rskafka::protocol::api_key::ApiKey;
     match R::API_KEY {
         ApiKey::Fetch => "Fetch",

@@ -4,6 +4,7 @@ pub mod assignor;
 pub mod cluster;
 pub mod connection;
 pub mod consumer;
+mod direct;
 pub mod error;
 pub mod fetcher;
 pub mod group;
