@@ -12,11 +12,11 @@ use rskafka::messenger::{Messenger, RequestError};
 use rskafka::protocol::frame::ReadError;
 use rskafka::protocol::messages::{ReadVersionedType, RequestBody, WriteVersionedType};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use crate::config::{HostPort, KafkaConfig, Sasl, SaslMechanism, SecretError};
 use crate::kafka::error::KafkaError;
+use crate::kafka::lent::Lent;
 use crate::net::tls::{TlsClient, TlsFileError};
 use crate::net::{self, Stream};
 
@@ -62,7 +62,8 @@ impl ConnectOptions {
 /// A connection whose versions are agreed on.
 #[derive(Debug)]
 pub struct Connection {
-    messenger: Messenger<Stream>,
+    messenger: Messenger<Lent>,
+    lent: Lent,
     peer: HostPort,
     max_answer: usize,
 }
@@ -71,9 +72,36 @@ impl Connection {
     /// Connects and agrees on versions.
     pub async fn open(peer: &HostPort, options: &ConnectOptions) -> Result<Self, KafkaError> {
         let (stream, _) = net::connect(peer, options.tls.as_ref(), options.limit).await?;
-        let mut messenger = Messenger::new(stream, options.max_answer, Arc::clone(&options.client_id));
-        shake_hands(&mut messenger, peer, options).await?;
-        Ok(Self { messenger, peer: peer.clone(), max_answer: options.max_answer })
+        let lent = Lent::new(stream);
+        let mut messenger = Messenger::new(lent.clone(), options.max_answer, Arc::clone(&options.client_id));
+        let handshake = async {
+            messenger
+                .sync_versions()
+                .await
+                .map_err(|cause| KafkaError::Handshake { peer: peer.to_string(), cause: cause.to_string() })?;
+            match &options.sasl {
+                Some(sasl) => log_in(&messenger, sasl, peer).await,
+                None => Ok(()),
+            }
+        };
+        match timeout(options.limit, handshake).await {
+            Ok(done) => done?,
+            Err(_) => {
+                let api = "the handshake";
+                return Err(KafkaError::TimedOut { peer: peer.to_string(), api, limit: options.limit });
+            }
+        }
+        Ok(Self { messenger, lent, peer: peer.clone(), max_answer: options.max_answer })
+    }
+
+    /// The stream behind it, for requests of another framing. None may be under way.
+    pub(super) async fn into_stream(self) -> Result<Stream, KafkaError> {
+        let Self { messenger, lent, peer, .. } = self;
+        drop(messenger);
+        lent.back().await.ok_or_else(|| {
+            let cause = "the handshake does not let go of the connection".to_owned();
+            KafkaError::Handshake { peer: peer.to_string(), cause }
+        })
     }
 
     /// Host and port of the broker.
@@ -99,34 +127,8 @@ impl Connection {
     }
 }
 
-/// Agrees on versions and logs in, where the brokers want a login.
-pub(super) async fn shake_hands<S>(
-    messenger: &mut Messenger<S>,
-    peer: &HostPort,
-    options: &ConnectOptions,
-) -> Result<(), KafkaError>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let handshake = async {
-        let refused = |cause| KafkaError::Handshake { peer: peer.to_string(), cause };
-        messenger.sync_versions().await.map_err(|cause| refused(cause.to_string()))?;
-        match &options.sasl {
-            Some(sasl) => log_in(messenger, sasl, peer).await,
-            None => Ok(()),
-        }
-    };
-    timeout(options.limit, handshake).await.unwrap_or_else(|_| {
-        let api = "the handshake";
-        Err(KafkaError::TimedOut { peer: peer.to_string(), api, limit: options.limit })
-    })
-}
-
 /// Logs in. The password is read anew each time, so that it can be rotated in its file.
-async fn log_in<S>(messenger: &Messenger<S>, sasl: &Sasl, peer: &HostPort) -> Result<(), KafkaError>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
+async fn log_in(messenger: &Messenger<Lent>, sasl: &Sasl, peer: &HostPort) -> Result<(), KafkaError> {
     let unreadable = |cause: SecretError| KafkaError::Login { peer: peer.to_string(), cause: cause.to_string() };
     let credentials = Credentials::new(sasl.username.clone(), sasl.password.read().map_err(unreadable)?);
     let config = match sasl.mechanism {

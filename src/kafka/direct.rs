@@ -1,26 +1,23 @@
 //! A connection for fetches: own framing, so that answers go into a buffer that is used again.
 //!
 //! The Messenger allocates a zeroed buffer for each answer: a megabyte a fetch, mapped and unmapped each time. Here it
-//! only agrees on versions and logs in, on a stream lent to it; then the stream comes back. One request is under way at
+//! only agrees on versions and logs in; then the stream comes back. One request is under way at
 //! a time, and answers come in order.
 
-use std::io::{self, Cursor, IoSlice};
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::io::Cursor;
+use std::sync::Arc;
 use std::time::Duration;
 
-use rskafka::messenger::Messenger;
 use rskafka::protocol::messages::{ReadVersionedType, RequestBody, WriteVersionedType};
 use rskafka::protocol::primitives::Int16;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use crate::config::HostPort;
-use crate::kafka::connection::{ConnectOptions, api_name, shake_hands};
+use crate::kafka::connection::{ConnectOptions, Connection, api_name};
 use crate::kafka::error::KafkaError;
 use crate::kafka::protocol::wire::{put_i16, put_i32, put_string};
-use crate::net::{self, Stream};
+use crate::net::Stream;
 
 /// A connection after its handshake.
 #[derive(Debug)]
@@ -37,13 +34,8 @@ pub(super) struct Direct {
 impl Direct {
     /// Connects, agrees on versions, logs in.
     pub(super) async fn open(peer: &HostPort, options: &ConnectOptions) -> Result<Self, KafkaError> {
-        let (stream, _) = net::connect(peer, options.tls.as_ref(), options.limit).await?;
-        let lent = Lent(Arc::new(Mutex::new(stream)));
-        let mut messenger = Messenger::new(lent.clone(), options.max_answer, Arc::clone(&options.client_id));
-        shake_hands(&mut messenger, peer, options).await?;
-        drop(messenger);
         Ok(Self {
-            stream: lent.back(peer).await?,
+            stream: Connection::open(peer, options).await?.into_stream().await?,
             peer: peer.clone(),
             client_id: Arc::clone(&options.client_id),
             max_answer: options.max_answer,
@@ -131,64 +123,5 @@ enum Fault {
 impl Fault {
     fn other(cause: impl std::fmt::Display) -> Self {
         Self::Other(cause.to_string())
-    }
-}
-
-/// A stream that somebody else may use for a while. The lock is never held across a wait.
-#[derive(Debug, Clone)]
-struct Lent(Arc<Mutex<Stream>>);
-
-impl Lent {
-    /// The stream itself, once whoever had it has let go: the Messenger's reading task ends the next time it is run.
-    async fn back(self, peer: &HostPort) -> Result<Stream, KafkaError> {
-        let mut shared = self.0;
-        for _ in 0..TURNS {
-            match Arc::try_unwrap(shared) {
-                Ok(stream) => return Ok(stream.into_inner().unwrap_or_else(PoisonError::into_inner)),
-                Err(still) => shared = still,
-            }
-            tokio::task::yield_now().await;
-        }
-        let cause = "the handshake does not let go of the connection".to_owned();
-        Err(KafkaError::Handshake { peer: peer.to_string(), cause })
-    }
-
-    fn stream(&self) -> MutexGuard<'_, Stream> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One turn of the runtime is enough; more cost nothing.
-const TURNS: usize = 100;
-
-impl AsyncRead for Lent {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.stream()).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Lent {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.stream()).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.stream()).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream().is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.stream()).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.stream()).poll_shutdown(cx)
     }
 }

@@ -9,6 +9,7 @@ pub mod error;
 pub mod fetcher;
 pub mod group;
 mod leader;
+mod lent;
 pub mod protocol;
 pub mod records;
 pub mod start;
