@@ -5,7 +5,7 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 RELEASE := $(TARGET_DIR)/$(TARGET)/release
 
 .NOTPARALLEL:
-.PHONY: help demo test unit integration manifests faults fmt lint release size image-test reproducible clean setup
+.PHONY: help demo test unit integration manifests faults fmt lint release size image-test reproducible clean setup bench
 
 # Tests without services that read what is deployed and what is linked; all others are integration tests.
 MANIFESTS := manifests dependencies
@@ -58,6 +58,10 @@ image-test: release ## the image (or, without a Docker engine, the binary) throu
 
 reproducible: ## build twice, in two places, and compare the bytes (takes long)
 	@dev/reproducible "$(TARGET)"
+
+bench: setup release ## CPU, memory and speed beside a program on rdkafka (BENCH_RUNS, BENCH_EVENTS; see benches/README.md)
+	cargo build --manifest-path benches/baseline/Cargo.toml --locked --release --target-dir "$(TARGET_DIR)/baseline"
+	@benches/run
 
 clean: ## remove what was built; the cache of dev/setup stays
 	cargo clean

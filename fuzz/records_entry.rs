@@ -59,6 +59,6 @@ fn walk(bytes: Vec<u8>) {
             Item::Passed { from, next, .. } => assert!(from <= next || next > 1, "{from} to {next}"),
         }
     }
-    let held = reader.into_decompressor().held();
+    let held = reader.into_parts().0.held();
     assert!(held <= LIMIT, "{held} bytes held");
 }

@@ -11,9 +11,12 @@ pub fn next_after(offset: i64) -> i64 {
 }
 
 /// What a batch covers of each partition. A batch is a function of its ranges: read again, they give the same rows.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Ranges {
-    partitions: BTreeMap<i32, Range>,
+    /// By partition.
+    partitions: Vec<(i32, Range)>,
+    /// Where the last record's partition is: the next one is mostly of the same.
+    recent: usize,
 }
 
 /// A run of offsets of one partition, of which some may hold no record (compaction, transaction markers).
@@ -33,26 +36,35 @@ impl Ranges {
     /// A record was read.
     pub fn record(&mut self, partition: i32, offset: i64, timestamp: i64) {
         let next = next_after(offset);
-        self.partitions
-            .entry(partition)
-            .and_modify(|range| {
-                range.next = next;
-                range.last_timestamp = timestamp;
-                if range.first_timestamp == -1 {
-                    range.first_timestamp = timestamp;
-                }
-            })
-            .or_insert(Range { first: offset, next, first_timestamp: timestamp, last_timestamp: timestamp });
+        let new = Range { first: offset, next, first_timestamp: timestamp, last_timestamp: timestamp };
+        let Some(range) = self.range(partition, new) else { return };
+        range.next = next;
+        range.last_timestamp = timestamp;
+        if range.first_timestamp == -1 {
+            range.first_timestamp = timestamp;
+        }
     }
 
     /// The partition was read up to `next`, with or without records; `from` is where it stood before.
     pub fn passed(&mut self, partition: i32, from: i64, next: i64) {
-        self.partitions.entry(partition).and_modify(|range| range.next = range.next.max(next)).or_insert(Range {
-            first: from,
-            next,
-            first_timestamp: -1,
-            last_timestamp: -1,
-        });
+        let new = Range { first: from, next, first_timestamp: -1, last_timestamp: -1 };
+        if let Some(range) = self.range(partition, new) {
+            range.next = range.next.max(next);
+        }
+    }
+
+    /// The range of a partition, `new` if it had none.
+    fn range(&mut self, partition: i32, new: Range) -> Option<&mut Range> {
+        if self.partitions.get(self.recent).is_none_or(|(index, _)| *index != partition) {
+            self.recent = match self.partitions.binary_search_by_key(&partition, |(index, _)| *index) {
+                Ok(at) => at,
+                Err(at) => {
+                    self.partitions.insert(at, (partition, new));
+                    at
+                }
+            };
+        }
+        self.partitions.get_mut(self.recent).map(|(_, range)| range)
     }
 
     /// Whether nothing is covered.
@@ -62,7 +74,7 @@ impl Ranges {
 
     /// The partitions and their ranges, by index.
     pub fn iter(&self) -> impl Iterator<Item = (i32, Range)> + '_ {
-        self.partitions.iter().map(|(partition, range)| (*partition, *range))
+        self.partitions.iter().copied()
     }
 }
 

@@ -71,6 +71,10 @@ impl UnknownKeys {
     }
 }
 
+/// Rows between two counts of the columns' bytes.
+const COUNT_EVERY: usize = 32;
+/// An event after which they are counted at once.
+const LARGE: usize = 16 * 1024;
 const MAX_UNKNOWN: usize = 64;
 const MAX_UNKNOWN_BYTES: usize = 256;
 
@@ -144,6 +148,12 @@ impl Rows {
         }
         self.complete(place);
         self.rows += 1;
+        // Counting the columns for each event would cost as much as filling them; between two counts an event is taken
+        // to become no more bytes than it has.
+        self.held += value.len();
+        if self.rows.is_multiple_of(COUNT_EVERY) || value.len() > LARGE {
+            self.held = self.cells.iter().map(Cells::bytes).sum();
+        }
         Ok(())
     }
 
@@ -157,7 +167,7 @@ impl Rows {
         self.rows == 0
     }
 
-    /// Bytes the rows take.
+    /// Bytes the rows take, about.
     pub fn bytes(&self) -> usize {
         self.held
     }
@@ -269,7 +279,6 @@ impl Rows {
 
     /// Gives the columns without a value what belongs there.
     fn complete(&mut self, place: &Place) {
-        self.held = 0;
         for (at, cells) in self.cells.iter_mut().enumerate() {
             if cells.len() == self.rows {
                 let at = Some(at);
@@ -293,7 +302,6 @@ impl Rows {
                     cells.push_missing();
                 }
             }
-            self.held += cells.bytes();
         }
     }
 }

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use crate::config::{HostPort, KafkaConfig, Sasl, SaslMechanism, SecretError};
 use crate::kafka::error::KafkaError;
+use crate::kafka::lent::Lent;
 use crate::net::tls::{TlsClient, TlsFileError};
 use crate::net::{self, Stream};
 
@@ -61,7 +62,8 @@ impl ConnectOptions {
 /// A connection whose versions are agreed on.
 #[derive(Debug)]
 pub struct Connection {
-    messenger: Messenger<Stream>,
+    messenger: Messenger<Lent>,
+    lent: Lent,
     peer: HostPort,
     max_answer: usize,
 }
@@ -70,7 +72,8 @@ impl Connection {
     /// Connects and agrees on versions.
     pub async fn open(peer: &HostPort, options: &ConnectOptions) -> Result<Self, KafkaError> {
         let (stream, _) = net::connect(peer, options.tls.as_ref(), options.limit).await?;
-        let mut messenger = Messenger::new(stream, options.max_answer, Arc::clone(&options.client_id));
+        let lent = Lent::new(stream);
+        let mut messenger = Messenger::new(lent.clone(), options.max_answer, Arc::clone(&options.client_id));
         let handshake = async {
             messenger
                 .sync_versions()
@@ -88,7 +91,17 @@ impl Connection {
                 return Err(KafkaError::TimedOut { peer: peer.to_string(), api, limit: options.limit });
             }
         }
-        Ok(Self { messenger, peer: peer.clone(), max_answer: options.max_answer })
+        Ok(Self { messenger, lent, peer: peer.clone(), max_answer: options.max_answer })
+    }
+
+    /// The stream behind it, for requests of another framing. None may be under way.
+    pub(super) async fn into_stream(self) -> Result<Stream, KafkaError> {
+        let Self { messenger, lent, peer, .. } = self;
+        drop(messenger);
+        lent.back().await.ok_or_else(|| {
+            let cause = "the handshake does not let go of the connection".to_owned();
+            KafkaError::Handshake { peer: peer.to_string(), cause }
+        })
     }
 
     /// Host and port of the broker.
@@ -115,7 +128,7 @@ impl Connection {
 }
 
 /// Logs in. The password is read anew each time, so that it can be rotated in its file.
-async fn log_in(messenger: &Messenger<Stream>, sasl: &Sasl, peer: &HostPort) -> Result<(), KafkaError> {
+async fn log_in(messenger: &Messenger<Lent>, sasl: &Sasl, peer: &HostPort) -> Result<(), KafkaError> {
     let unreadable = |cause: SecretError| KafkaError::Login { peer: peer.to_string(), cause: cause.to_string() };
     let credentials = Credentials::new(sasl.username.clone(), sasl.password.read().map_err(unreadable)?);
     let config = match sasl.mechanism {
@@ -136,7 +149,8 @@ fn is_too_large(error: &RequestError) -> bool {
     }
 }
 
-fn api_name<R: RequestBody>() -> &'static str {
+/// The name of a request.
+pub(super) fn api_name<R: RequestBody>() -> &'static str {
     use rskafka::protocol::api_key::ApiKey;
     match R::API_KEY {
         ApiKey::Fetch => "Fetch",

@@ -16,7 +16,7 @@ use crate::kafka::fetcher::{FetchSettings, Fetched, Fetcher, Rewind};
 use crate::kafka::group::coordinator::{Driver, DriverEnd, DriverEnds};
 use crate::kafka::group::state::GroupSettings;
 use crate::kafka::group::{Assignment, Intent, Phase};
-use crate::kafka::leader::Stage;
+use crate::kafka::leader::{Stage, hand_back};
 use crate::kafka::records::RecordsError;
 use crate::kafka::records::compression::Decompressor;
 use crate::kafka::records::reader::{Answer, AnswerReader, Item};
@@ -83,6 +83,8 @@ pub struct Consumer {
     /// An event that follows the one just given.
     queued: Option<Event>,
     decompressor: Decompressor,
+    /// Where the buffer of the answer being read came from.
+    home: Option<mpsc::Sender<Vec<u8>>>,
     damage: BTreeMap<i32, Damage>,
 }
 
@@ -122,6 +124,7 @@ impl Consumer {
             reader: None,
             queued: None,
             decompressor: Decompressor::default(),
+            home: None,
             damage: BTreeMap::new(),
         }
     }
@@ -154,7 +157,8 @@ impl Consumer {
                         }
                     }
                     Fetched::Records(answer, slot) => {
-                        drop(slot); // the next fetch may begin while this answer is read
+                        drop(slot.permit); // the next fetch may begin while this answer is read
+                        self.home = Some(slot.home);
                         self.open(answer);
                     }
                 },
@@ -169,7 +173,7 @@ impl Consumer {
             match self.reader.as_mut()?.advance() {
                 Ok(true) => break,
                 Ok(false) => {
-                    self.decompressor = self.reader.take()?.into_decompressor();
+                    self.drop_reader();
                     return None;
                 }
                 Err(fault) => self.unreadable(&fault),
@@ -248,7 +252,11 @@ impl Consumer {
 
     fn drop_reader(&mut self) {
         if let Some(reader) = self.reader.take() {
-            self.decompressor = reader.into_decompressor();
+            let (decompressor, bytes) = reader.into_parts();
+            self.decompressor = decompressor;
+            if let Some(home) = &self.home {
+                hand_back(home, bytes);
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
@@ -18,7 +18,7 @@ use crate::config::OffsetReset;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::error::{KafkaError, code_name};
 use crate::kafka::group::{Assignment, Committed};
-use crate::kafka::leader::{Cycle, Leader, Place, Stage, Trouble};
+use crate::kafka::leader::{Cycle, Leader, Place, Slot, Stage, Trouble};
 use crate::kafka::protocol::metadata::MetadataResponse;
 use crate::kafka::records::reader::Answer;
 use crate::kafka::start::{Start, Why};
@@ -51,8 +51,8 @@ pub enum Fetched {
         /// The next offset to read.
         offset: i64,
     },
-    /// Records. The next fetch of the same leader begins when the slot is dropped.
-    Records(Answer, OwnedSemaphorePermit),
+    /// Records. The next fetch of the same leader begins when the slot's permit is dropped.
+    Records(Answer, Slot),
 }
 
 /// Reads a partition again from an offset, after a pause: what came could not be read.

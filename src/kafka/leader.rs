@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::config::HostPort;
 use crate::kafka::cluster::REQUEST_LIMIT;
-use crate::kafka::connection::{ConnectOptions, Connection};
+use crate::kafka::connection::ConnectOptions;
+use crate::kafka::direct::Direct;
 use crate::kafka::error::KafkaError;
 use crate::kafka::fetcher::{FetchSettings, Fetched};
 use crate::kafka::group::{Assignment, Committed};
@@ -44,13 +45,30 @@ pub(super) struct Leader {
     pub(super) not_before: Instant,
     address: HostPort,
     options: ConnectOptions,
-    connection: Option<Connection>,
+    connection: Option<Direct>,
     backoff: Backoff,
     failing: bool,
     /// One answer may lie unread.
     slots: Arc<Semaphore>,
+    /// Buffers of answers that were read come back here: one is being filled while another is read.
+    spare: (mpsc::Sender<Vec<u8>>, mpsc::Receiver<Vec<u8>>),
     /// An answer was too large: one partition at a time, to find which.
     single: bool,
+}
+
+/// Goes with an answer: the next fetch of its leader begins when the permit is dropped, and the answer's buffer goes
+/// home once it was read.
+#[derive(Debug)]
+pub struct Slot {
+    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) home: mpsc::Sender<Vec<u8>>,
+}
+
+/// Gives a buffer back to its leader. One that grew for a single large batch is let go instead.
+pub(super) fn hand_back(home: &mpsc::Sender<Vec<u8>>, buffer: Vec<u8>) {
+    if buffer.capacity() <= 2 * FETCH_BYTES && home.try_send(buffer).is_err() {
+        tracing::trace!("a fetch buffer too many: let go");
+    }
 }
 
 /// What one cycle brought, beside the records it sent.
@@ -89,6 +107,7 @@ impl Leader {
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             failing: false,
             slots: Arc::new(Semaphore::new(1)),
+            spare: mpsc::channel(2),
             single: false,
         }
     }
@@ -138,11 +157,11 @@ impl Leader {
         (self, cycle)
     }
 
-    async fn connection(&mut self) -> Result<&Connection, KafkaError> {
+    async fn connection(&mut self) -> Result<&mut Direct, KafkaError> {
         if self.connection.is_none() {
-            self.connection = Some(Connection::open(&self.address, &self.options).await?);
+            self.connection = Some(Direct::open(&self.address, &self.options).await?);
         }
-        self.connection.as_ref().ok_or(KafkaError::UnknownBroker { node: self.node })
+        self.connection.as_mut().ok_or(KafkaError::UnknownBroker { node: self.node })
     }
 
     async fn resolve(
@@ -167,8 +186,8 @@ impl Leader {
             timestamp,
         };
         let connection = self.connection().await?;
-        let starts = connection.request(ask(EARLIEST), REQUEST_LIMIT).await?;
-        let ends = connection.request(ask(LATEST), REQUEST_LIMIT).await?;
+        let starts = connection.request(&ask(EARLIEST), Vec::new(), REQUEST_LIMIT).await?;
+        let ends = connection.request(&ask(LATEST), Vec::new(), REQUEST_LIMIT).await?;
         for (partition, committed) in open {
             let start = starts.partitions.iter().find(|listed| listed.partition == partition);
             let end = ends.partitions.iter().find(|listed| listed.partition == partition);
@@ -233,7 +252,9 @@ impl Leader {
         };
         let limit = settings.max_wait + REQUEST_LIMIT;
         let max_answer = self.options.max_answer;
-        let buffer = match self.connection().await?.request(&request, limit).await {
+        // Without one (at first, or when an answer was dropped unread) an empty one grows.
+        let buffer = self.spare.1.try_recv().unwrap_or_default();
+        let buffer = match self.connection().await?.request(&request, buffer, limit).await {
             Err(KafkaError::AnswerTooLarge { .. }) => {
                 self.connection = None;
                 match asked.as_slice() {
@@ -260,10 +281,13 @@ impl Leader {
         let sections = self.take_sections(&asked, &answer, cycle);
         if !sections.is_empty() {
             self.single = false;
-            let records = Fetched::Records(Answer { bytes: answer.bytes, sections }, slot);
+            let home = self.spare.0.clone();
+            let records = Fetched::Records(Answer { bytes: answer.bytes, sections }, Slot { permit: slot, home });
             if out.send(records).await.is_err() {
                 tracing::debug!("nobody listens to the fetcher any more");
             }
+        } else {
+            hand_back(&self.spare.0, answer.bytes);
         }
         Ok(())
     }

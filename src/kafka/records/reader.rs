@@ -100,9 +100,9 @@ impl AnswerReader {
         Self { answer, decompressor, limit, section: 0, at: 0, filter: None, open: None, position: None, found: None }
     }
 
-    /// Gives the decompressor back for the next answer.
-    pub fn into_decompressor(self) -> Decompressor {
-        self.decompressor
+    /// Gives the decompressor back for the next answer, and the buffer of this one.
+    pub fn into_parts(self) -> (Decompressor, Vec<u8>) {
+        (self.decompressor, self.answer.bytes)
     }
 
     /// The partition that the walk is in.
