@@ -1,8 +1,9 @@
 //! What an answer to an insert means: one table by exception code, because the HTTP status says little (500 covers bad
 //! rows, overload and transient faults alike). Codes: `ErrorCodes.cpp`, or system.errors on the server.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use chrono::NaiveDateTime;
 use thiserror::Error;
 
 use super::client::{Answer, ClientError};
@@ -104,9 +105,11 @@ impl Failure {
         if outcome == Outcome::Stored {
             return None;
         }
+        let asked = if code == QUOTA { quota_ends_in(&answer.text, SystemTime::now()) } else { None };
         // After a 200 the server had begun to answer: how far it came is unknown.
         let nothing_stored = nothing_stored && answer.status != 200;
-        verdict(outcome, nothing_stored, Cause::Server { code, status: answer.status, text: clipped(&answer.text) })
+        let cause = Cause::Server { code, status: answer.status, text: clipped(&answer.text) };
+        Some(Self { outcome, nothing_stored, retry_after: answer.retry_after.max(asked), cause })
     }
 
     /// Judges the answer to a query that changes nothing.
@@ -173,6 +176,19 @@ impl From<ClientError> for Failure {
         };
         Self { outcome, nothing_stored: cause.nothing_sent(), retry_after: None, cause: cause.into() }
     }
+}
+
+/// QUOTA_EXCEEDED.
+const QUOTA: u32 = 201;
+
+/// When the quota's interval ends, from now on. The text has the server's local time: where that is not UTC, the pause is
+/// wrong and the next attempt fails once more, or comes later by what the inserter waits at most.
+fn quota_ends_in(text: &str, now: SystemTime) -> Option<Duration> {
+    let (_, rest) = text.split_once("nterval will end at ")?;
+    let time = NaiveDateTime::parse_from_str(rest.get(..19)?, "%Y-%m-%d %H:%M:%S").ok()?.and_utc();
+    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).ok()?);
+    // A second more: the text is cut to seconds.
+    Some(end.duration_since(now).ok()? + Duration::from_secs(1))
 }
 
 /// In the text of whatever a materialized view throws: the table itself holds the rows by then.

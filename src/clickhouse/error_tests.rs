@@ -84,3 +84,22 @@ fn only_what_was_never_sent_is_known_to_have_stored_nothing() {
     assert_eq!((silent.outcome, silent.nothing_stored), (Outcome::Retry, false));
     assert!(!silent.is_contact());
 }
+
+#[test]
+fn the_end_of_a_quota_is_waited_for() {
+    let text = "Code: 201. DB::Exception: Quota for user `u` for 3600s has been exceeded: written_bytes = 9/5. Interval will \
+                end at 2026-03-01 12:00:00. Name of quota template: `q`. (QUOTA_EXCEEDED)";
+    let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    assert_eq!(quota_ends_in(text, at(1_772_366_400 - 90)), Some(Duration::from_secs(91)));
+    assert_eq!(quota_ends_in(text, at(1_772_366_400 + 1)), None, "it has ended");
+    assert_eq!(quota_ends_in("Interval will end at soon", at(0)), None);
+    assert_eq!(quota_ends_in("no such words", at(0)), None);
+}
+
+#[test]
+fn too_many_partitions_are_no_fault_of_single_rows() {
+    let text = "Too many partitions for single INSERT block (more than 100)";
+    let failure = |code, text| Failure::of_insert(&answer(500, code, text), 1).expect("a failure");
+    assert!(!failure(252, text).blames_rows());
+    assert!(failure(469, "Constraint").blames_rows());
+}

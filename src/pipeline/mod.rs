@@ -7,6 +7,7 @@ mod guard;
 mod isolation;
 mod mail;
 mod membership;
+mod reading;
 mod refused;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,14 +20,13 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use crate::backoff::Backoff;
-use crate::batch::{Batch, Closed, Limits, Taken, Why};
+use crate::batch::{Batch, Closed, Limits, Why};
 use crate::clickhouse::inserter::{Ended, Insert, Inserter};
 use crate::clickhouse::schema::{DescribeError, Schema};
 use crate::dead_letter::{DeadLetters, Delivered, Letter};
-use crate::decode::{Origin, Reject};
+use crate::decode::Origin;
 use crate::kafka::consumer::{Consumer, Event};
 use crate::kafka::error::GroupRefused;
-use crate::kafka::records::reader::Item;
 use crate::offsets::{Ranges, Tracker};
 use crate::progress::PipelineProgress;
 use crate::shutdown::Stop;
@@ -276,87 +276,6 @@ impl Pipeline {
         }
     }
 
-    /// Reads a slice of what is at hand into the batch.
-    fn fill(&mut self) {
-        if self.isolation.is_some() {
-            return self.fill_parts();
-        }
-        let now = Instant::now();
-        let mut consumed = 0;
-        let mut tombstones = 0;
-        let mut rejected = 0;
-        for _ in 0..SLICE {
-            let Some(item) = self.consumer.read() else { break };
-            match item {
-                Item::Passed { partition, from, next } => self.batch.passed(partition, from, next, now),
-                Item::Record(record) => match self.batch.take(&record, now) {
-                    Taken::Row => {
-                        consumed += 1;
-                        self.guard.read();
-                    }
-                    Taken::Tombstone => tombstones += 1,
-                    Taken::Rejected(reject) => {
-                        consumed += 1;
-                        rejected += 1;
-                        if let Some(column) = &reject.column {
-                            self.guard.failed_on(column);
-                        }
-                        if rejected == 1 || !self.mailbox.is_on() {
-                            let place = (record.partition, record.offset);
-                            log_reject(&self.settings.origin.topic, place, &reject, self.mailbox.is_on());
-                        }
-                        if self.guard.hopeless_column().is_some() {
-                            break;
-                        }
-                    }
-                },
-            }
-            if let Some(why) = self.batch.is_due(now) {
-                self.close(why);
-                break;
-            }
-        }
-        if rejected > 1 && self.mailbox.is_on() {
-            warn!(rejected, "more events cannot be read; each becomes a dead letter");
-        }
-        self.progress.send_modify(|progress| {
-            progress.consumed += consumed;
-            progress.tombstones += tombstones;
-            progress.rejected += rejected;
-        });
-        for key in self.batch.new_unknown_keys() {
-            warn!(key, "events have a key that no column of the table has; its values are not stored");
-        }
-        if let Some(column) = self.guard.hopeless_column().map(str::to_owned) {
-            self.stop_for_column(&column);
-        } else if consumed > rejected {
-            self.unblock();
-        }
-    }
-
-    /// One column fails every event: that is no poison, but a fault of the table or of the producers.
-    fn stop_for_column(&mut self, column: &str) {
-        let why = format!(
-            "column {column} takes none of the last events; correct its type in the table, or what the events have \
-             there; nothing is dropped meanwhile"
-        );
-        error!(column, "{why}");
-        self.block(why);
-        let from = self.batch.forget();
-        self.seek(&from);
-        let now = Instant::now();
-        self.describe_at = now + HOPELESS_DESCRIBE;
-        self.hold_until = Some(now + HOPELESS_PAUSE);
-    }
-
-    fn block(&self, why: String) {
-        self.progress.send_modify(|progress| progress.blocked = Some(why));
-    }
-
-    fn unblock(&self) {
-        self.progress.send_if_modified(|progress| progress.blocked.take().is_some());
-    }
-
     fn close(&mut self, why: Why) {
         let Closed { ranges, insert, letters, why } = self.batch.close(why);
         let batch = self.next_batch;
@@ -566,15 +485,6 @@ impl Pipeline {
             Slot::Away { what, .. } => !matches!(**what, Job::Ask),
             Slot::Here(_) | Slot::Empty => false,
         }
-    }
-}
-
-fn log_reject(topic: &str, (partition, offset): (i32, i64), reject: &Reject, kept: bool) {
-    let (class, column, reason) = (reject.class.name(), &reject.column, &reject.reason);
-    if kept {
-        warn!(topic, partition, offset, class, column, reason, "an event cannot be read; it becomes a dead letter");
-    } else {
-        error!(topic, partition, offset, class, column, reason, "an event cannot be read; skipped");
     }
 }
 

@@ -60,6 +60,35 @@ fn exactly_the_rows_that_a_constraint_refuses_become_letters() {
 }
 
 #[test]
+fn too_many_table_partitions_in_one_batch_are_sent_in_parts() {
+    const DAYS: u64 = 350;
+    let bench = Bench::bare("days", Kafka::shared(), ClickHouse::shared());
+    bench.kafka.create_topic(&bench.topic, PARTITIONS);
+    bench.clickhouse.query(&format!("CREATE DATABASE {}", bench.database));
+    bench.clickhouse.query(&format!(
+        "CREATE TABLE {}.events (n UInt64, event_time DateTime64(3, 'UTC')) ENGINE = MergeTree \
+         PARTITION BY toYYYYMMDD(event_time) ORDER BY n SETTINGS non_replicated_deduplication_window = 10000",
+        bench.database
+    ));
+    for partition in 0..PARTITIONS {
+        let of = |day: &u64| day % PARTITIONS as u64 == partition as u64;
+        let events: Vec<Raw> = (0..DAYS)
+            .filter(of)
+            .map(|day| Raw::of(format!(r#"{{"n": {day}, "event_time": {}}}"#, 1_700_000_000 + day * 86_400)))
+            .collect();
+        bench.kafka.write(&bench.topic, partition, bench.source.base_ms, &events);
+    }
+    let consumer = bench.start(&[]);
+    bench.wait_rows(&consumer, DAYS, LIMIT);
+    bench.wait_committed_to_the_end(&consumer, LIMIT);
+    consumer.wait_healthy();
+    consumer.stop();
+    let distinct = format!("SELECT uniqExact(n) FROM {}.events", bench.database);
+    assert_eq!((bench.rows(), bench.clickhouse.number(&distinct)), (DAYS, DAYS));
+    assert!(!bench.kafka.topics().contains(&format!("{}.dlq", bench.topic)), "nothing is put aside");
+}
+
+#[test]
 fn a_throwing_view_is_waited_for_and_nothing_is_doubled_or_put_aside() {
     let bench = Bench::new("throwing", Kafka::shared(), ClickHouse::shared(), Table { window: true, views: false });
     let (clickhouse, database) = (bench.clickhouse, &bench.database);
