@@ -580,8 +580,12 @@ impl Group {
         now: Instant,
     ) -> Coordinator {
         let mut after = Coordinator::Keep;
+        let mut told = Vec::new();
         for (partition, code) in &answer.partitions {
-            let verdict = self.judge(Api::Commit, *code);
+            // An error of the group comes once for each partition; it is one.
+            let verdict =
+                if told.contains(code) { verdict(Api::Commit, *code) } else { self.judge(Api::Commit, *code) };
+            told.push(*code);
             let (State::Working { member, held, .. } | State::Revoking { member, held, .. }) = &mut self.state else {
                 return after;
             };
