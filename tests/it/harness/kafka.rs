@@ -215,7 +215,7 @@ impl Kafka {
 
     fn wait_ready(&self, index: usize) {
         let order = json!({"op": "ping", "address": format!("127.0.0.1:{}", self.nodes[index].node.port)});
-        wait_until(Duration::from_secs(90), "Kafka answers Metadata", || {
+        wait_until(START, "Kafka answers Metadata", || {
             self.process(index).assert_runs();
             self.try_peer(&order)
         });
@@ -265,6 +265,9 @@ fn offsets(answer: &Value) -> BTreeMap<i32, i64> {
     let offsets = answer["offsets"].as_object().unwrap();
     offsets.iter().map(|(partition, offset)| (partition.parse().unwrap(), offset.as_i64().unwrap())).collect()
 }
+
+/// A JVM that recovers its log beside two others, on a machine with other work: mostly start-up of Java code.
+const START: Duration = Duration::from_secs(180);
 
 /// The Python process; one JSON line in, one out.
 #[derive(Debug)]
