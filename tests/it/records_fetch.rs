@@ -89,7 +89,7 @@ pub(crate) fn read(kafka: &Kafka, topic: &str, partition: i32, how: How) -> Part
                 }
             }
             assert!(position > before, "nothing whole came at {before} of {}", how.end);
-            decompressor = reader.into_decompressor();
+            decompressor = reader.into_parts().0;
         }
         seen
     })

@@ -261,7 +261,7 @@ proptest! {
             steps += 1;
             prop_assert!(steps <= total + (1 << 16));
         }
-        prop_assert!(walker.into_decompressor().held() <= 1 << 16);
+        prop_assert!(walker.into_parts().0.held() <= 1 << 16);
     }
 
     #[test]
