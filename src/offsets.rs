@@ -3,7 +3,7 @@
 //! A committed offset is the next one to read. The step from "the last one read" to "the next one to read" is made in
 //! [`next_after`] and nowhere else.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The next offset to read once this one was read.
 pub fn next_after(offset: i64) -> i64 {
@@ -103,9 +103,14 @@ impl Tracker {
     /// A batch is settled: every event of it is stored or was put aside for good. Gives what may now be committed, as
     /// the next offset to read of each partition that moved.
     pub fn settled(&mut self, batch: u64) -> BTreeMap<i32, i64> {
+        self.settled_but(batch, &BTreeSet::new())
+    }
+
+    /// A batch is settled but for some partitions, whose events still have to be put aside.
+    pub fn settled_but(&mut self, batch: u64, open_ones: &BTreeSet<i32>) -> BTreeMap<i32, i64> {
         let mut moved = BTreeMap::new();
         for (partition, open) in &mut self.partitions {
-            for entry in open.iter_mut().filter(|entry| entry.batch == batch) {
+            for entry in open.iter_mut().filter(|entry| entry.batch == batch && !open_ones.contains(partition)) {
                 entry.settled = true;
             }
             while let Some(entry) = open.front().filter(|entry| entry.settled) {
@@ -180,6 +185,17 @@ mod tests {
         tracker.closed(3, &ranges(&[(0, 10, 30)]));
         assert_eq!(tracker.settled(3), BTreeMap::new(), "the first is still open");
         assert_eq!(tracker.settled(1), BTreeMap::from([(0, 30)]));
+        assert!(tracker.is_clean());
+    }
+
+    #[test]
+    fn partitions_that_wait_hold_up_no_others_of_their_batch() {
+        let mut tracker = Tracker::default();
+        tracker.closed(1, &ranges(&[(0, 0, 10), (1, 0, 5)]));
+        tracker.closed(2, &ranges(&[(0, 10, 20), (1, 5, 8)]));
+        assert_eq!(tracker.settled_but(1, &BTreeSet::from([1])), BTreeMap::from([(0, 10)]));
+        assert_eq!(tracker.settled(2), BTreeMap::from([(0, 20)]));
+        assert_eq!(tracker.settled(1), BTreeMap::from([(1, 8)]));
         assert!(tracker.is_clean());
     }
 

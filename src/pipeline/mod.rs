@@ -373,6 +373,12 @@ impl Pipeline {
         if letters.is_empty() {
             self.commit(batch);
         } else {
+            // The partitions without a letter wait for nothing.
+            let waiting = letters.iter().map(|letter| letter.partition).collect();
+            let moved = self.tracker.settled_but(batch, &waiting);
+            if !moved.is_empty() {
+                self.consumer.commit(&moved);
+            }
             self.mailbox.push(Mail { batch, era: self.era, letters });
         }
     }

@@ -22,7 +22,8 @@ fn has(text: &str, head: &str, words: &[&str]) {
 #[test]
 fn all_that_is_right() {
     let bench = Bench::new("check", Kafka::shared(), ClickHouse::shared(), Table { window: true, views: true });
-    bench.produce(240);
+    // So many that each partition has more than its share of the sample.
+    bench.produce(2_400);
     let poison = [Raw::of("poison"), Raw::of(r#"{"version_number": "x"}"#), Raw::of(r#"{"shoe_size": 5}"#)];
     bench.kafka.write(&bench.topic, 3, bench.source.base_ms, &poison);
     let (code, text) = check(&bench, &["--sample", "120"], &[]);
