@@ -77,12 +77,14 @@ fn check(topic: &str, broker: &str, producer: &str, as_expected: impl Fn(&(i16, 
         for (seen, wanted) in seen.records.iter().zip(&wanted) {
             assert!(seen == wanted, "{topic}, partition {partition}: {seen:.200?} instead of {wanted:.200?}");
         }
-        // librdkafka stores what does not shrink: then it says so in the batch.
-        let odd: Vec<_> = seen.batches.iter().filter(|batch| !as_expected(batch)).collect();
+        // librdkafka stores what does not shrink: then it says so in the batch. A slow machine has it send a shape in
+        // several batches, the last of which may be such a small one.
+        let (compressed, odd): (Vec<_>, Vec<_>) = seen.batches.iter().partition(|batch| as_expected(batch));
         assert!(
-            odd.iter().all(|(codec, _)| *codec == 0 && broker == "producer" && is_small(made)),
+            odd.iter().all(|(codec, _)| *codec == 0 && broker == "producer"),
             "{topic}, partition {partition}: {odd:?}"
         );
+        assert!(!compressed.is_empty() || is_small(made), "{topic}, partition {partition}: nothing is compressed");
     }
 }
 
