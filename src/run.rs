@@ -24,7 +24,7 @@ use crate::kafka::group::state::GroupSettings;
 use crate::kafka::producer::Producer;
 use crate::pipeline::{Pipeline, PipelineSettings};
 use crate::progress::{self, InsertProgress, KafkaProgress, PipelineProgress, Progress};
-use crate::shutdown::{self, Stop};
+use crate::shutdown::{self, requested};
 
 /// Why the program ends other than by a clean stop.
 #[derive(Debug, Error)]
@@ -258,11 +258,5 @@ async fn meet_clickhouse(
         }
         tries += 1;
         sleep(PAUSE).await;
-    }
-}
-
-async fn requested(stop: &mut watch::Receiver<Stop>) {
-    if stop.wait_for(|stop| *stop == Stop::Requested).await.is_err() {
-        std::future::pending::<()>().await;
     }
 }

@@ -26,6 +26,14 @@ pub fn signals() -> io::Result<watch::Receiver<Stop>> {
     Ok(receiver)
 }
 
+/// Returns once a stop is requested. May be cancelled.
+pub async fn requested(stop: &mut watch::Receiver<Stop>) {
+    if stop.wait_for(|stop| *stop == Stop::Requested).await.is_err() {
+        // Nobody is left to ask for one.
+        std::future::pending::<()>().await;
+    }
+}
+
 struct Signals {
     terminate: Signal,
     interrupt: Signal,

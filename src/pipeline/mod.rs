@@ -29,7 +29,7 @@ use crate::kafka::consumer::{Consumer, Event};
 use crate::kafka::error::GroupRefused;
 use crate::offsets::{Ranges, Tracker};
 use crate::progress::PipelineProgress;
-use crate::shutdown::Stop;
+use crate::shutdown::{Stop, requested};
 
 use guard::Guard;
 use isolation::{Isolation, Rest};
@@ -491,13 +491,6 @@ impl Pipeline {
             Slot::Away { what, .. } => !matches!(**what, Job::Ask),
             Slot::Here(_) | Slot::Empty => false,
         }
-    }
-}
-
-/// Returns once a stop is requested. May be cancelled.
-async fn requested(stop: &mut watch::Receiver<Stop>) {
-    if stop.wait_for(|stop| *stop == Stop::Requested).await.is_err() {
-        std::future::pending::<()>().await;
     }
 }
 
