@@ -86,7 +86,7 @@ pub enum ProduceError {
 pub async fn produce(options: &Options) -> Result<Produced, ProduceError> {
     let mut cluster = Cluster::new(options.bootstrap.clone());
     let topic = cluster.topic(&options.topic, options.create_partitions).await?;
-    let mut sender = Sender { cluster, topic, name: &options.topic, produced: Produced::default() };
+    let mut sender = Sender { cluster, topic, name: &options.topic, stale: false, produced: Produced::default() };
     let partitions = sender.topic.leaders.len();
     let mut writers: Vec<Open> = (0..partitions).map(|_| Open::new(options.codec)).collect();
     let round = options.batch.get() as u64 * partitions as u64;
@@ -161,6 +161,8 @@ struct Sender<'a> {
     cluster: Cluster,
     topic: Topic,
     name: &'a str,
+    /// A broker said that it no longer leads what it was sent.
+    stale: bool,
     produced: Produced,
 }
 
@@ -168,6 +170,9 @@ impl Sender<'_> {
     /// Returns when the fate of every batch is known, or known to be unknowable.
     async fn send(&mut self, mut batches: Vec<Closed>) -> Result<(), ProduceError> {
         let deadline = Instant::now() + PATIENCE;
+        if std::mem::take(&mut self.stale) {
+            self.topic = self.cluster.topic(self.name, None).await?;
+        }
         loop {
             let mut refused = None;
             let mut left = Vec::new();
@@ -250,9 +255,12 @@ impl Sender<'_> {
                     *refused = Some(format!("partition {}: {code}", batch.partition));
                     left.push(batch);
                 }
-                Some(Some(Code::RequestTimedOut | Code::NotEnoughReplicasAfterAppend)) | None => {
+                Some(Some(code)) if may_be_taken(*code) => {
+                    eprintln!("sample-events: the fate of {} events is unknown: {code}", batch.indices.len());
+                    self.stale = true;
                     self.produced.uncertain.extend(batch.indices);
                 }
+                None => self.produced.uncertain.extend(batch.indices),
                 Some(Some(code)) => {
                     let (partition, bytes) = (batch.partition, batch.bytes.len());
                     return Err(ProduceError::Refused { partition, bytes, code: *code });
@@ -267,12 +275,19 @@ impl Sender<'_> {
 fn not_taken(code: Code) -> bool {
     matches!(
         code,
-        Code::NotLeaderOrFollower
-            | Code::LeaderNotAvailable
-            | Code::UnknownTopicOrPartition
-            | Code::NotEnoughReplicas
+        Code::LeaderNotAvailable | Code::UnknownTopicOrPartition | Code::NotEnoughReplicas | Code::CorruptMessage
+    )
+}
+
+/// Errors after which the batch may be in the log all the same: a leader that steps down while a batch waits for its
+/// replicas answers like one that never led the partition.
+fn may_be_taken(code: Code) -> bool {
+    matches!(
+        code,
+        Code::RequestTimedOut
+            | Code::NotEnoughReplicasAfterAppend
+            | Code::NotLeaderOrFollower
             | Code::KafkaStorageError
-            | Code::CorruptMessage
     )
 }
 
