@@ -30,7 +30,7 @@ integration: export SANDARB_CONSUMER_BIN ?= $(RELEASE)/sandarb-consumer
 integration: export SANDARB_SAMPLE_BIN ?= $(RELEASE)/sample-events
 integration: ## tests with services (after `make release`)
 	@test -x "$(SANDARB_CONSUMER_BIN)" || { echo "no $(SANDARB_CONSUMER_BIN): run make release" >&2; exit 1; }
-	cargo test --workspace --locked $(INTEGRATION:%=--test %) --no-fail-fast -- --test-threads=2
+	cargo test --workspace --locked $(INTEGRATION:%=--test %) --no-fail-fast -- --test-threads=3
 
 manifests: ## tests of what is deployed (k8s/, Compose, Dockerfile) and of the dependencies' limits
 	cargo test --locked $(MANIFESTS:%=--test %) --no-fail-fast
