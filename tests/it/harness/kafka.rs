@@ -243,6 +243,18 @@ impl Described {
     }
 }
 
+/// Major and minor version of the brokers: KAFKA_VERSION, else that of dev/kafka/pom.xml.
+pub(crate) fn kafka_version() -> (u32, u32) {
+    let set = std::env::var("KAFKA_VERSION").ok().filter(|text| !text.is_empty());
+    let version = set.unwrap_or_else(|| {
+        let pom = std::fs::read_to_string(project("dev/kafka/pom.xml")).unwrap();
+        let (_, rest) = pom.split_once("<kafka.version>").unwrap();
+        rest.split_once('<').unwrap().0.to_owned()
+    });
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or_else(|error| panic!("{version}: {error}")));
+    (parts.next().unwrap(), parts.next().unwrap())
+}
+
 /// Lower-case hexadecimal digits.
 pub(crate) fn to_hex(bytes: &[u8]) -> String {
     const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
