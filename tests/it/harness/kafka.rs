@@ -255,6 +255,17 @@ pub(crate) fn kafka_version() -> (u32, u32) {
     (parts.next().unwrap(), parts.next().unwrap())
 }
 
+/// For tests of what older brokers lack: `make integration` leaves them out, by name, for such a KAFKA_VERSION.
+pub(crate) fn needs_kafka(least: (u32, u32), what: &str) {
+    let (major, minor) = kafka_version();
+    assert!(
+        (major, minor) >= least,
+        "{what} needs Kafka {}.{} and this is {major}.{minor}: leave the test out, as `make integration` does",
+        least.0,
+        least.1
+    );
+}
+
 /// Lower-case hexadecimal digits.
 pub(crate) fn to_hex(bytes: &[u8]) -> String {
     const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
