@@ -243,14 +243,19 @@ impl Described {
     }
 }
 
-/// Major and minor version of the brokers: KAFKA_VERSION, else that of dev/kafka/pom.xml.
-pub(crate) fn kafka_version() -> (u32, u32) {
+/// The brokers' version: KAFKA_VERSION, else that of dev/kafka/pom.xml.
+pub(crate) fn kafka_version_text() -> String {
     let set = std::env::var("KAFKA_VERSION").ok().filter(|text| !text.is_empty());
-    let version = set.unwrap_or_else(|| {
+    set.unwrap_or_else(|| {
         let pom = std::fs::read_to_string(project("dev/kafka/pom.xml")).unwrap();
         let (_, rest) = pom.split_once("<kafka.version>").unwrap();
         rest.split_once('<').unwrap().0.to_owned()
-    });
+    })
+}
+
+/// Its major and minor number.
+pub(crate) fn kafka_version() -> (u32, u32) {
+    let version = kafka_version_text();
     let mut parts = version.split('.').map(|part| part.parse().unwrap_or_else(|error| panic!("{version}: {error}")));
     (parts.next().unwrap(), parts.next().unwrap())
 }
