@@ -19,7 +19,7 @@ use crate::kafka::cluster::Cluster;
 use crate::kafka::connection::{ConnectOptions, SecurityError};
 use crate::kafka::consumer::{Consumer, ConsumerSettings};
 use crate::kafka::error::{GroupRefused, KafkaError};
-use crate::kafka::fetcher::FetchSettings;
+use crate::kafka::fetching::FetchSettings;
 use crate::kafka::group::state::GroupSettings;
 use crate::kafka::producer::Producer;
 use crate::pipeline::{Pipeline, PipelineSettings};

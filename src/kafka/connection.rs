@@ -166,6 +166,7 @@ pub(super) fn api_name<R: RequestBody>() -> &'static str {
         ApiKey::Produce => "Produce",
         ApiKey::CreateTopics => "CreateTopics",
         ApiKey::DescribeConfigs => "DescribeConfigs",
+        ApiKey::ApiVersions => "ApiVersions",
         _ => "a request",
     }
 }

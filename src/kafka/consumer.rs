@@ -12,11 +12,11 @@ use tracing::{debug, error, warn};
 use crate::fence::Fence;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::error::GroupRefused;
-use crate::kafka::fetcher::{FetchSettings, Fetched, Fetcher, Rewind};
+use crate::kafka::fetcher::Fetcher;
+use crate::kafka::fetching::{FetchSettings, Fetched, Rewind, Stage, hand_back};
 use crate::kafka::group::coordinator::{Driver, DriverEnd, DriverEnds};
 use crate::kafka::group::state::GroupSettings;
 use crate::kafka::group::{Assignment, Intent, Phase};
-use crate::kafka::leader::{Stage, hand_back};
 use crate::kafka::records::RecordsError;
 use crate::kafka::records::compression::Decompressor;
 use crate::kafka::records::reader::{Answer, AnswerReader, Item};
@@ -156,6 +156,7 @@ impl Consumer {
                             return Event::Moved { partition };
                         }
                     }
+                    Fetched::Recreated => self.look_at_the_topic(),
                     Fetched::Records(answer, slot) => {
                         drop(slot.permit); // the next fetch may begin while this answer is read
                         self.home = Some(slot.home);
@@ -333,6 +334,17 @@ impl Consumer {
             fetcher.run().await;
         });
         self.fetching = Some(Fetching { task, fetched, rewinds });
+    }
+
+    /// Has the group's driver look at the topic now: it finds the other id and joins anew.
+    fn look_at_the_topic(&self) {
+        let epoch = self.epoch;
+        self.ends.intent.send_modify(|intent| {
+            if intent.epoch != epoch {
+                *intent = Intent { epoch, leave: intent.leave, ..Intent::default() };
+            }
+            intent.look = true;
+        });
     }
 
     /// True when the partition stood elsewhere.

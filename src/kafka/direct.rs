@@ -16,7 +16,9 @@ use tokio::time::timeout;
 use crate::config::HostPort;
 use crate::kafka::connection::{ConnectOptions, Connection, api_name};
 use crate::kafka::error::KafkaError;
-use crate::kafka::protocol::wire::{put_i16, put_i32, put_string};
+use crate::kafka::protocol::api_versions::ApiVersionsRequest;
+use crate::kafka::protocol::fetch::FetchByIdRequest;
+use crate::kafka::protocol::wire::{Reader, put_i16, put_i32, put_string, put_unsigned_varint};
 use crate::net::Stream;
 
 /// A connection after its handshake.
@@ -26,6 +28,8 @@ pub(super) struct Direct {
     peer: HostPort,
     client_id: Arc<str>,
     max_answer: usize,
+    /// Whether the broker takes fetches by topic id (from Kafka 3.1 on).
+    by_id: bool,
     /// Of the request under way.
     correlation: i32,
     request: Vec<u8>,
@@ -34,14 +38,29 @@ pub(super) struct Direct {
 impl Direct {
     /// Connects, agrees on versions, logs in.
     pub(super) async fn open(peer: &HostPort, options: &ConnectOptions) -> Result<Self, KafkaError> {
-        Ok(Self {
+        let mut direct = Self {
             stream: Connection::open(peer, options).await?.into_stream().await?,
             peer: peer.clone(),
             client_id: Arc::clone(&options.client_id),
             max_answer: options.max_answer,
+            by_id: false,
             correlation: 0,
             request: Vec::new(),
-        })
+        };
+        // The Messenger keeps to itself what it heard.
+        let versions = direct.request(&ApiVersionsRequest, Vec::new(), options.limit).await?;
+        if versions.error != 0 {
+            let (peer, api) = (peer.to_string(), api_name::<ApiVersionsRequest>());
+            return Err(KafkaError::Code { peer, api, code: versions.error });
+        }
+        let wanted = FetchByIdRequest::API_VERSION_RANGE.max();
+        direct.by_id = versions.has(Int16::from(FetchByIdRequest::API_KEY).0, wanted.0.0);
+        Ok(direct)
+    }
+
+    /// Whether the broker takes fetches by topic id.
+    pub(super) fn takes_ids(&self) -> bool {
+        self.by_id
     }
 
     /// Sends a request and reads its answer into `buffer`. After an error, or when cancelled, the connection must be
@@ -79,6 +98,10 @@ impl Direct {
         put_i16(out, version.0.0);
         put_i32(out, self.correlation);
         put_string(out, &self.client_id);
+        let flexible = version >= R::FIRST_TAGGED_FIELD_IN_REQUEST_VERSION;
+        if flexible {
+            put_unsigned_varint(out, 0); // header v2: no tagged fields
+        }
         request.write_versioned(out, version).map_err(Fault::other)?;
         let length = i32::try_from(out.len() - 4).map_err(Fault::other)?;
         if let Some(place) = out.first_chunk_mut::<4>() {
@@ -106,8 +129,14 @@ impl Direct {
         if buffer.first_chunk() != Some(&self.correlation.to_be_bytes()) {
             return Err(Fault::Other("the answer belongs to another request".to_owned()));
         }
+        let mut start = 4; // behind the correlation id
+        if flexible && version >= R::FIRST_TAGGED_FIELD_IN_RESPONSE_VERSION {
+            let mut reader = Reader::new(buffer.get(start..).unwrap_or(&[]));
+            reader.tagged_fields().map_err(Fault::other)?; // header v1
+            start = buffer.len() - reader.rest().len();
+        }
         let mut cursor = Cursor::new(buffer);
-        cursor.set_position(4); // behind the correlation id
+        cursor.set_position(start as u64);
         R::ResponseBody::read_versioned(&mut cursor, version).map_err(Fault::other)
     }
 }

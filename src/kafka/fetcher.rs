@@ -14,59 +14,14 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use crate::backoff::Backoff;
-use crate::config::OffsetReset;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::error::{KafkaError, code_name};
+use crate::kafka::fetching::{FetchSettings, Fetched, Rewind, Stage};
 use crate::kafka::group::{Assignment, Committed};
-use crate::kafka::leader::{Cycle, Leader, Place, Slot, Stage, Trouble};
+use crate::kafka::leader::{Cycle, Leader, Place, Trouble};
 use crate::kafka::protocol::metadata::MetadataResponse;
-use crate::kafka::records::reader::Answer;
 use crate::kafka::start::{Start, Why};
 use crate::progress::KafkaProgress;
-
-/// How partitions are fetched.
-#[derive(Debug, Clone)]
-pub struct FetchSettings {
-    /// The topic.
-    pub topic: String,
-    /// 0 read_uncommitted, 1 read_committed.
-    pub isolation: i8,
-    /// What the broker collects before it answers, in bytes.
-    pub min_bytes: i32,
-    /// The longest it waits for that.
-    pub max_wait: Duration,
-    /// Bytes of all answers together that may lie here unread.
-    pub buffer_bytes: usize,
-    /// Where to start without a committed offset.
-    pub reset: OffsetReset,
-}
-
-/// What comes out.
-#[derive(Debug)]
-pub enum Fetched {
-    /// Where a partition is read from. Comes before its first records, and again when its log was cut.
-    Start {
-        /// The partition.
-        partition: i32,
-        /// The next offset to read.
-        offset: i64,
-    },
-    /// Records. The next fetch of the same leader begins when the slot's permit is dropped.
-    Records(Answer, Slot),
-}
-
-/// Reads a partition again from an offset, after a pause: what came could not be read.
-#[derive(Debug, Clone)]
-pub struct Rewind {
-    /// The partition.
-    pub partition: i32,
-    /// The offset.
-    pub offset: i64,
-    /// The pause.
-    pub pause: Duration,
-    /// Why it waits, for people; `None` when nobody needs to know yet.
-    pub blocked: Option<String>,
-}
 
 /// The task.
 #[derive(Debug)]
@@ -101,12 +56,20 @@ enum Done {
     Metadata(Cluster, Result<MetadataResponse, KafkaError>),
 }
 
+/// Whether the topic is still the one of the assignment, as far as the metadata tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Topic {
+    Same,
+    Recreated,
+}
+
 const METADATA_INTERVAL: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(250);
 const LONG_PAUSE: Duration = Duration::from_secs(10);
 
 impl Fetcher {
-    /// A fetcher for an assignment, whose partitions stand as `stages` says. What it finds comes out of the first channel; the second takes rewinds.
+    /// A fetcher for an assignment, whose partitions stand as `stages` says. What it finds comes out of the first channel;
+    /// the second takes rewinds.
     pub(super) fn new(
         settings: Arc<FetchSettings>,
         assignment: Assignment,
@@ -140,7 +103,7 @@ impl Fetcher {
         (fetcher, fetched, rewind)
     }
 
-    /// Runs until it is aborted or nobody listens any more.
+    /// Runs until it is aborted, nobody listens any more, or the topic is another one.
     pub async fn run(mut self) {
         self.progress.send_modify(|progress| progress.blocked_partitions.clear());
         while !self.out.is_closed() {
@@ -152,12 +115,26 @@ impl Fetcher {
             tokio::select! {
                 Some(done) = self.running.join_next() => match done {
                     Ok(Done::Cycle(leader, cycle)) => self.came_back(leader, cycle).await,
-                    Ok(Done::Metadata(cluster, answer)) => self.learn(cluster, answer),
+                    Ok(Done::Metadata(cluster, answer)) => {
+                        if self.learn(cluster, answer) == Topic::Recreated {
+                            return self.end().await;
+                        }
+                    }
                     Err(panic) => error!(%panic, "a fetch task ended without a result"),
                 },
                 Some(rewind) = self.rewinds.recv() => self.rewind(rewind),
                 () = sleep_until(due) => {}
             }
+        }
+    }
+
+    /// What was read meanwhile goes with the task: its offsets may mean other records now.
+    async fn end(mut self) {
+        self.running.abort_all();
+        let topic = &self.settings.topic;
+        warn!(topic, "the topic was created anew; nothing more is read of this assignment");
+        if self.out.send(Fetched::Recreated).await.is_err() {
+            debug!("nobody listens to the fetcher any more");
         }
     }
 
@@ -186,7 +163,7 @@ impl Fetcher {
         }
     }
 
-    fn learn(&mut self, cluster: Cluster, answer: Result<MetadataResponse, KafkaError>) {
+    fn learn(&mut self, cluster: Cluster, answer: Result<MetadataResponse, KafkaError>) -> Topic {
         self.cluster = Some(cluster);
         let now = Instant::now();
         match answer {
@@ -194,17 +171,7 @@ impl Fetcher {
                 let topic = answer.topics.into_iter().find(|topic| topic.name == self.settings.topic);
                 let ids = (topic.as_ref().map_or(0, |topic| topic.id), self.assignment.topic_id);
                 if ids.0 != ids.1 && ids.0 != 0 && ids.1 != 0 {
-                    // Its offsets mean other records now. The group's driver sees the same and joins anew.
-                    warn!(
-                        topic = self.settings.topic,
-                        "the topic was created anew; nothing more is read of this assignment"
-                    );
-                    self.metadata.due = now + METADATA_INTERVAL;
-                    self.metadata.leaders.clear();
-                    for leader in self.leaders.values_mut() {
-                        leader.places.clear();
-                    }
-                    return;
+                    return Topic::Recreated;
                 }
                 let partitions = topic.map_or_else(Vec::new, |topic| topic.partitions);
                 self.metadata.leaders = partitions
@@ -230,6 +197,7 @@ impl Fetcher {
                 self.metadata.due = now + self.metadata.backoff.pause();
             }
         }
+        Topic::Same
     }
 
     /// Brings parked partitions whose time has come to their leaders.
@@ -367,7 +335,7 @@ impl Fetcher {
                         self.block(partition, why);
                         LONG_PAUSE
                     }
-                    // The leader moved, is being elected, or the topic is gone: the metadata will tell.
+                    // The leader moved, is being elected, or the topic (of this id) is gone: the metadata will tell.
                     _ => {
                         self.metadata.leaders.remove(&partition);
                         self.metadata.due = self.metadata.due.min(now);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
@@ -13,9 +13,9 @@ use crate::kafka::cluster::REQUEST_LIMIT;
 use crate::kafka::connection::ConnectOptions;
 use crate::kafka::direct::Direct;
 use crate::kafka::error::KafkaError;
-use crate::kafka::fetcher::{FetchSettings, Fetched};
+use crate::kafka::fetching::{FETCH_BYTES, FetchSettings, Fetched, Slot, Stage, hand_back};
 use crate::kafka::group::{Assignment, Committed};
-use crate::kafka::protocol::fetch::{FetchAnswer, FetchRequest};
+use crate::kafka::protocol::fetch::{FetchAnswer, FetchByIdRequest, FetchRequest};
 use crate::kafka::protocol::list_offsets::{EARLIEST, LATEST, ListOffsetsRequest};
 use crate::kafka::records::batch;
 use crate::kafka::records::reader::{Answer, Section, end_of};
@@ -26,15 +26,6 @@ use crate::kafka::start::{Start, decide};
 pub(super) struct Place {
     pub(super) partition: i32,
     pub(super) stage: Stage,
-}
-
-/// How far a partition is.
-#[derive(Debug, Clone)]
-pub(super) enum Stage {
-    /// Its log's start and end are to be asked for.
-    Unresolved(Option<Committed>),
-    /// Fetched from here next.
-    At(i64),
 }
 
 /// A leader broker.
@@ -54,21 +45,6 @@ pub(super) struct Leader {
     spare: (mpsc::Sender<Vec<u8>>, mpsc::Receiver<Vec<u8>>),
     /// An answer was too large: one partition at a time, to find which.
     single: bool,
-}
-
-/// Goes with an answer: the next fetch of its leader begins when the permit is dropped, and the answer's buffer goes
-/// home once it was read.
-#[derive(Debug)]
-pub struct Slot {
-    pub(super) permit: OwnedSemaphorePermit,
-    pub(super) home: mpsc::Sender<Vec<u8>>,
-}
-
-/// Gives a buffer back to its leader. One that grew for a single large batch is let go instead.
-pub(super) fn hand_back(home: &mpsc::Sender<Vec<u8>>, buffer: Vec<u8>) {
-    if buffer.capacity() <= 2 * FETCH_BYTES && home.try_send(buffer).is_err() {
-        tracing::trace!("a fetch buffer too many: let go");
-    }
 }
 
 /// What one cycle brought, beside the records it sent.
@@ -91,9 +67,6 @@ pub(super) enum Trouble {
     /// No record batch: the reader says what, and has it rewound.
     Unreadable,
 }
-
-/// The largest fetch: more costs memory and cache and gains nothing.
-const FETCH_BYTES: usize = 1 << 20;
 
 impl Leader {
     pub(super) fn new(node: i32, address: HostPort, options: ConnectOptions) -> Self {
@@ -144,7 +117,9 @@ impl Leader {
         let mut cycle = Cycle::default();
         let outcome = match self.resolve(settings, assignment, &mut cycle).await {
             // The starts go out before the first records do.
-            Ok(()) if cycle.starts.is_empty() => self.fetch(settings, leaders, out, &mut cycle).await,
+            Ok(()) if cycle.starts.is_empty() => {
+                self.fetch(settings, assignment.topic_id, leaders, out, &mut cycle).await
+            }
             other => other,
         };
         match outcome {
@@ -219,6 +194,7 @@ impl Leader {
     async fn fetch(
         &mut self,
         settings: &FetchSettings,
+        topic_id: u128,
         leaders: usize,
         out: &mpsc::Sender<Fetched>,
         cycle: &mut Cycle,
@@ -254,7 +230,14 @@ impl Leader {
         let max_answer = self.options.max_answer;
         // Without one (at first, or when an answer was dropped unread) an empty one grows.
         let buffer = self.spare.1.try_recv().unwrap_or_default();
-        let buffer = match self.connection().await?.request(&request, buffer, limit).await {
+        let connection = self.connection().await?;
+        // By name, a topic that was created anew would be read at the old one's positions.
+        let answer = if topic_id != 0 && connection.takes_ids() {
+            connection.request(&FetchByIdRequest { topic_id, fetch: request }, buffer, limit).await
+        } else {
+            connection.request(&request, buffer, limit).await
+        };
+        let buffer = match answer {
             Err(KafkaError::AnswerTooLarge { .. }) => {
                 self.connection = None;
                 match asked.as_slice() {

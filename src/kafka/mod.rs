@@ -7,6 +7,7 @@ pub mod consumer;
 mod direct;
 pub mod error;
 pub mod fetcher;
+pub mod fetching;
 pub mod group;
 mod leader;
 mod lent;

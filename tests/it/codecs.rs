@@ -1,22 +1,21 @@
 //! Every codec as librdkafka writes it and as Java writes it, in batches of every shape, byte for byte; and ten thousand
 //! random batches, read by us and by librdkafka alike.
 //!
-//! Java's side is the broker: a topic with `compression.type=<codec>` has it compress what comes uncompressed, with the
-//! code that Java's producer uses (MemoryRecordsBuilder).
+//! Java writes twice: its own producer, whose batches are as large as its settings say whatever the machine does, so that
+//! each shape's batches are known; and the broker, which compresses what comes uncompressed for a topic with
+//! `compression.type=<codec>`.
 
 use serde_json::{Value, json};
 
 use crate::harness::Kafka;
+use crate::harness::java::{Made, Orders};
 use crate::harness::kafka::to_hex;
-use crate::records_fetch::{How, Read, read};
+use crate::records_fetch::{How, Partition, Read, read};
 
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 const XERIAL: &[u8] = b"\x82SNAPPY\0";
 /// Of a shape's records.
 const BASE_MS: i64 = 1_768_954_900_000;
-
-/// What is produced: key, value, headers.
-type Made = (Option<Vec<u8>>, Option<Vec<u8>>, Vec<(&'static str, Option<Vec<u8>>)>);
 
 #[test]
 fn every_codec_of_librdkafka_arrives_byte_for_byte() {
@@ -25,6 +24,42 @@ fn every_codec_of_librdkafka_arrives_byte_for_byte() {
         check(&topic, "producer", codec, |(seen, start)| {
             *seen == number as i16 && (codec != "snappy" || !start.starts_with(XERIAL))
         });
+    }
+}
+
+#[test]
+fn every_codec_of_javas_producer_arrives_byte_for_byte_a_batch_a_shape() {
+    let (kafka, shapes) = (Kafka::shared(), shapes());
+    let topic = |codec: &str| format!("codec_producer_{codec}");
+    let mut orders = Orders::default();
+    for codec in CODECS {
+        create(kafka, &topic(codec), "producer", shapes.len());
+        // It sends when a batch is full or when it is closed, and no shape fills one.
+        let settings = [
+            ("compression.type", codec),
+            ("linger.ms", "600000"),
+            ("delivery.timeout.ms", "700000"),
+            ("batch.size", "4000000"),
+            ("max.request.size", "11000000"),
+            ("buffer.memory", "64000000"),
+        ];
+        orders.producer(kafka, &settings);
+        for (partition, made) in (0..).zip(&shapes) {
+            for (timestamp, made) in (BASE_MS..).zip(made) {
+                orders.record(&topic(codec), partition, timestamp, made);
+            }
+        }
+    }
+    orders.carry_out();
+    for (number, codec) in CODECS.into_iter().enumerate() {
+        for (partition, made) in (0..).zip(&shapes) {
+            let seen = compare(kafka, &topic(codec), partition, made);
+            let [(seen, start)] = &seen.batches[..] else {
+                panic!("{codec}, shape {partition}: {} batches instead of one", seen.batches.len())
+            };
+            assert_eq!(*seen, number as i16, "{codec}, shape {partition}");
+            assert_eq!(start.starts_with(XERIAL), codec == "snappy", "{codec}, shape {partition}: {start:02x?}");
+        }
     }
 }
 
@@ -40,11 +75,9 @@ fn every_codec_of_java_arrives_byte_for_byte() {
 
 fn check(topic: &str, broker: &str, producer: &str, as_expected: impl Fn(&(i16, Vec<u8>)) -> bool) {
     let kafka = Kafka::shared();
-    // The records' timestamps are of the past: by default they would be deleted for their age.
-    let config = json!({"compression.type": broker, "max.message.bytes": "12000000", "retention.ms": "-1"});
     let shapes = shapes();
     let mut compressed = 0;
-    kafka.create_topic_with(topic, shapes.len() as i32, &config);
+    create(kafka, topic, broker, shapes.len());
     for (partition, made) in (0..).zip(&shapes) {
         let records: Vec<Value> = (BASE_MS..)
             .zip(made)
@@ -62,22 +95,7 @@ fn check(topic: &str, broker: &str, producer: &str, as_expected: impl Fn(&(i16, 
             "message.max.bytes": 11_000_000,
         });
         kafka.peer(&json!({"op": "produce_many", "topic": topic, "config": config, "records": records}));
-        let how = How { isolation: 1, from: 0, end: made.len() as i64, fetch_bytes: 1 << 20 };
-        let seen = read(kafka, topic, partition, how);
-        let wanted: Vec<Read> = (0..)
-            .zip(made)
-            .map(|(offset, (key, value, headers))| Read {
-                offset,
-                timestamp: BASE_MS + offset,
-                key: key.clone(),
-                value: value.clone(),
-                headers: encode(headers),
-            })
-            .collect();
-        assert_eq!(seen.records.len(), wanted.len(), "{topic}, partition {partition}");
-        for (seen, wanted) in seen.records.iter().zip(&wanted) {
-            assert!(seen == wanted, "{topic}, partition {partition}: {seen:.200?} instead of {wanted:.200?}");
-        }
+        let seen = compare(kafka, topic, partition, made);
         // librdkafka stores what does not shrink: then it says so in the batch. On a slow machine it sends a shape in several
         // batches, of which none may shrink.
         let (expected, odd): (Vec<_>, Vec<_>) = seen.batches.iter().partition(|batch| as_expected(batch));
@@ -88,6 +106,34 @@ fn check(topic: &str, broker: &str, producer: &str, as_expected: impl Fn(&(i16, 
         compressed += expected.len();
     }
     assert!(compressed > 0, "{topic}: no batch has the codec");
+}
+
+/// A topic for the shapes, a partition of each.
+fn create(kafka: &Kafka, topic: &str, codec: &str, shapes: usize) {
+    // The records' timestamps are of the past: by default they would be deleted for their age.
+    let config = json!({"compression.type": codec, "max.message.bytes": "12000000", "retention.ms": "-1"});
+    kafka.create_topic_with(topic, shapes as i32, &config);
+}
+
+/// Reads a partition, which must hold these records, byte for byte.
+fn compare(kafka: &Kafka, topic: &str, partition: i32, made: &[Made]) -> Partition {
+    let how = How { isolation: 1, from: 0, end: made.len() as i64, fetch_bytes: 1 << 20 };
+    let seen = read(kafka, topic, partition, how);
+    let wanted: Vec<Read> = (0..)
+        .zip(made)
+        .map(|(offset, (key, value, headers))| Read {
+            offset,
+            timestamp: BASE_MS + offset,
+            key: key.clone(),
+            value: value.clone(),
+            headers: encode(headers),
+        })
+        .collect();
+    assert_eq!(seen.records.len(), wanted.len(), "{topic}, partition {partition}");
+    for (seen, wanted) in seen.records.iter().zip(&wanted) {
+        assert!(seen == wanted, "{topic}, partition {partition}: {seen:.200?} instead of {wanted:.200?}");
+    }
+    seen
 }
 
 /// A partition of each.

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use crate::harness::kafka::needs_kafka;
 use crate::harness::{Bench, ClickHouse, Consumer, Fleet, Kafka, Series, Table, rounds};
 
 #[test]
 fn brokers_die_and_restart_and_nothing_is_lost_or_doubled() {
+    needs_kafka((3, 3), "a cluster of brokers without ZooKeeper");
     let kafka = Kafka::three();
     let bench = Bench::new("three", &kafka, ClickHouse::shared(), Table { window: false, views: true });
     kafka.wait_in_sync(&bench.topic);

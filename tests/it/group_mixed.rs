@@ -8,7 +8,7 @@ use sandarb_consumer::kafka::assignor::{Member as Subscriber, PartitionCounts, a
 use serde_json::{Value, json};
 
 use crate::harness::bench::{PARTITIONS, SHIPPED};
-use crate::harness::kafka::Described;
+use crate::harness::kafka::{Described, needs_kafka};
 use crate::harness::{Bench, ClickHouse, Consumer, Kafka, Member, Series, Table, same, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(90);
@@ -149,6 +149,7 @@ fn shares(name: AssignorName, members: Vec<Subscriber>, counts: &PartitionCounts
 
 #[test]
 fn members_of_the_new_protocol_come_and_go() {
+    needs_kafka((4, 0), "the consumer group protocol of KIP-848");
     let bench = Bench::new("kip848", Kafka::shared(), ClickHouse::shared(), Table { views: true, window: false });
     let env =
         [("KAFKA_HEARTBEAT_INTERVAL_MS", "1000"), ("KAFKA_SESSION_TIMEOUT_MS", "6000"), ("BATCH_TIMEOUT_MS", "500")];

@@ -103,6 +103,8 @@ pub struct Intent {
     pub offsets: BTreeMap<i32, i64>,
     /// Nothing of this epoch is on the wire any more, and `offsets` is final.
     pub drained: bool,
+    /// The topic is another one, a fetch says: look at it at once.
+    pub look: bool,
     /// Commit, leave the group and end.
     pub leave: bool,
 }

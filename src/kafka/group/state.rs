@@ -159,6 +159,8 @@ pub(super) struct MemberState {
 pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// How often the partition counts are looked at.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// How often once a fetch says that the topic is another one: not every broker knows at the same moment.
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Group {
     /// A machine outside the group.
@@ -314,11 +316,13 @@ impl Group {
                 if self.intent.leave && (held.is_clean(&self.intent, self.epoch)) {
                     return Self::leave_step(&self.settings, member.identity.member_id.clone());
                 }
-                if now >= *check_at {
+                let look = self.intent.look && self.intent.epoch == self.epoch;
+                let check_at = if look { *check_at - (CHECK_INTERVAL - LOOK_INTERVAL) } else { *check_at };
+                if now >= check_at {
                     return Step::Metadata { topics: member.snapshot.keys().cloned().collect() };
                 }
                 let commit_at = held.next_try(&self.intent, self.epoch);
-                let until = member.heartbeat_at.min(*check_at);
+                let until = member.heartbeat_at.min(check_at);
                 Step::Wait { until: commit_at.map_or(until, |at| at.min(until)) }
             }
             State::Revoking { member, held, deadline } => {

@@ -102,7 +102,7 @@ impl Bench {
     fn intend(&mut self, offsets: &[(i32, i64)], drained: bool, leave: bool) {
         let epoch = self.group.membership().epoch;
         let offsets = offsets.iter().copied().collect();
-        self.group.intend(Intent { epoch, offsets, drained, leave });
+        self.group.intend(Intent { epoch, offsets, drained, look: false, leave });
     }
 
     fn phase(&self) -> Phase {
@@ -320,6 +320,27 @@ fn a_changed_topic_makes_a_rebalance() {
     bench.group.metadata(&[TopicMetadata { error: 3, name: "t".into(), id: 0, partitions: vec![] }], bench.now);
     assert!(matches!(bench.phase(), Phase::Assigned(_)), "a topic that does not show changes nothing");
     assert!(bench.group.topic_is_missing());
+}
+
+#[test]
+fn a_fetch_that_meets_another_topic_has_it_looked_at_until_it_shows() {
+    let mut bench = Bench::at_work();
+    bench.later(LOOK_INTERVAL);
+    bench.heartbeat(0);
+    assert!(matches!(bench.next(), Step::Wait { .. }), "nothing to look for");
+    let epoch = bench.group.membership().epoch;
+    bench.group.intend(Intent { epoch: epoch - 1, look: true, ..Intent::default() });
+    assert!(matches!(bench.next(), Step::Wait { .. }), "the word of an assignment that is over");
+    bench.group.intend(Intent { epoch, look: true, ..Intent::default() });
+    let look = Step::Metadata { topics: vec!["t".into()] };
+    assert_eq!(bench.next(), look);
+    bench.metadata(7, 2);
+    let Step::Wait { until } = bench.next() else { panic!("this broker does not know yet: not over and over") };
+    assert_eq!(until, bench.now + LOOK_INTERVAL);
+    bench.later(LOOK_INTERVAL);
+    assert_eq!(bench.next(), look);
+    bench.metadata(8, 2);
+    assert!(matches!(bench.phase(), Phase::Revoking { .. }));
 }
 
 #[test]

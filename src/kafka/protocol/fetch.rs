@@ -1,4 +1,8 @@
-//! Fetch v11 (KIP-392) with the records left as the bytes they are: the answer's buffer is taken over whole.
+//! Fetch v11 (KIP-392) and v13 (KIP-516) with the records left as the bytes they are: the answer's buffer is taken over
+//! whole.
+//!
+//! v11 names the topic: after a re-creation it serves the new log at the old position. v13 names the topic's id, and an id
+//! that is gone is refused with [`UNKNOWN_TOPIC_ID`] or [`INCONSISTENT_TOPIC_ID`].
 //!
 //! rskafka's own Fetch decodes records while reading, fails on transaction markers and copies (kafka's control batches
 //! carry their type in the record's key). Here the reply is kept and only its frame of partitions is read.
@@ -6,10 +10,23 @@
 use std::io::Cursor;
 use std::ops::Range;
 
-use rskafka::protocol::api_version::ApiVersion;
-use rskafka::protocol::messages::{ReadVersionedError, ReadVersionedType};
+use rskafka::protocol::api_key::ApiKey;
+use rskafka::protocol::api_version::{ApiVersion, ApiVersionRange};
+use rskafka::protocol::messages::{
+    ReadVersionedError, ReadVersionedType, RequestBody, WriteVersionedError, WriteVersionedType,
+};
+use rskafka::protocol::primitives::Int16;
 
-use super::wire::{Reader, WireError, put_array, put_i8, put_i32, put_i64, put_string};
+use super::wire::{Reader, WireError, put_array, put_i8, put_i32, put_i64, put_string, put_unsigned_varint};
+
+/// The broker knows no topic of this id: deleted, or not yet there.
+pub const UNKNOWN_TOPIC_ID: i16 = 100;
+/// The log at the leader is of another topic id than asked for.
+pub const INCONSISTENT_TOPIC_ID: i16 = 103;
+/// By name.
+const BY_NAME: i16 = 11;
+/// By id.
+const BY_ID: i16 = 13;
 
 /// Asks one leader for records of partitions of one topic. No fetch session (KIP-227): session 0, epoch -1.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,13 +50,7 @@ pub struct FetchRequest<'a> {
 impl FetchRequest<'_> {
     /// Appends the body.
     pub fn encode(&self, out: &mut Vec<u8>, _version: i16) {
-        put_i32(out, -1); // replica id: a consumer
-        put_i32(out, self.max_wait_ms);
-        put_i32(out, self.min_bytes);
-        put_i32(out, self.max_bytes);
-        put_i8(out, self.isolation);
-        put_i32(out, 0); // session id
-        put_i32(out, -1); // session epoch
+        self.put_head(out);
         put_array(out, [self.topic].into_iter(), |out, topic| {
             put_string(out, topic);
             put_array(out, self.partitions.iter(), |out, (partition, offset)| {
@@ -53,6 +64,48 @@ impl FetchRequest<'_> {
         put_i32(out, 0); // forgotten topics
         put_string(out, ""); // rack id: always the leader (not null)
     }
+
+    fn put_head(&self, out: &mut Vec<u8>) {
+        put_i32(out, -1); // replica id: a consumer
+        put_i32(out, self.max_wait_ms);
+        put_i32(out, self.min_bytes);
+        put_i32(out, self.max_bytes);
+        put_i8(out, self.isolation);
+        put_i32(out, 0); // session id
+        put_i32(out, -1); // session epoch
+    }
+}
+
+/// The same by the topic's id: v13, from Kafka 3.1 on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchByIdRequest<'a> {
+    /// The topic's id, not 0.
+    pub topic_id: u128,
+    /// The rest; its topic's name is not sent.
+    pub fetch: FetchRequest<'a>,
+}
+
+impl FetchByIdRequest<'_> {
+    /// Appends the body.
+    pub fn encode(&self, out: &mut Vec<u8>, _version: i16) {
+        self.fetch.put_head(out);
+        put_unsigned_varint(out, 2); // one topic
+        out.extend_from_slice(&self.topic_id.to_be_bytes());
+        put_unsigned_varint(out, self.fetch.partitions.len() as u32 + 1);
+        for (partition, offset) in self.fetch.partitions {
+            put_i32(out, *partition);
+            put_i32(out, -1); // current leader epoch: not checked
+            put_i64(out, *offset);
+            put_i32(out, -1); // last fetched epoch: followers only
+            put_i64(out, -1); // log start offset: followers only
+            put_i32(out, self.fetch.partition_max_bytes);
+            put_unsigned_varint(out, 0);
+        }
+        put_unsigned_varint(out, 0);
+        put_unsigned_varint(out, 1); // forgotten topics: none
+        put_unsigned_varint(out, 1); // rack id: "", always the leader (not null)
+        put_unsigned_varint(out, 0);
+    }
 }
 
 /// The answer's bytes, not looked into yet.
@@ -60,23 +113,24 @@ impl FetchRequest<'_> {
 pub struct FetchBuffer {
     bytes: Vec<u8>,
     start: usize,
+    version: i16,
 }
 
 impl ReadVersionedType<Cursor<Vec<u8>>> for FetchBuffer {
-    fn read_versioned(cursor: &mut Cursor<Vec<u8>>, _: ApiVersion) -> Result<Self, ReadVersionedError> {
+    fn read_versioned(cursor: &mut Cursor<Vec<u8>>, version: ApiVersion) -> Result<Self, ReadVersionedError> {
         let start = usize::try_from(cursor.position()).unwrap_or(usize::MAX);
         let bytes = std::mem::take(cursor.get_mut());
         // The Messenger compares the position with the length of what is left: both are 0 now, and the check that
         // everything was read becomes FetchAnswer::decode's.
         cursor.set_position(0);
-        Ok(Self { bytes, start })
+        Ok(Self { bytes, start, version: version.0.0 })
     }
 }
 
 impl FetchBuffer {
-    /// A buffer whose body begins at `start`.
-    pub fn new(bytes: Vec<u8>, start: usize) -> Self {
-        Self { bytes, start }
+    /// A buffer whose body, of this version, begins at `start`.
+    pub fn new(bytes: Vec<u8>, start: usize, version: i16) -> Self {
+        Self { bytes, start, version }
     }
 }
 
@@ -112,36 +166,18 @@ pub struct FetchedPartition {
 
 impl FetchAnswer {
     /// Reads the frame of partitions. The buffer stays as it is.
+    ///
+    /// # Errors
+    /// When the bytes are not an answer of the buffer's version, or more than one.
     pub fn decode(buffer: FetchBuffer) -> Result<Self, WireError> {
-        let FetchBuffer { bytes, start } = buffer;
-        let total = bytes.len();
+        let FetchBuffer { bytes, start, version } = buffer;
+        let form = Form { flexible: version >= 12, by_id: version >= BY_ID, total: bytes.len() };
         let mut reader = Reader::new(bytes.get(start..).unwrap_or(&[]));
         reader.i32()?; // throttle time: the broker mutes the connection itself, the answer is whole
         let error = reader.i16()?;
         reader.i32()?; // session id
-        let topics = reader.array(|reader| {
-            reader.string()?;
-            reader.array(|reader| {
-                let partition = reader.i32()?;
-                let error = reader.i16()?;
-                let high_watermark = reader.i64()?;
-                let last_stable_offset = reader.i64()?;
-                let log_start_offset = reader.i64()?;
-                let aborted = reader.array(|reader| Ok((reader.i64()?, reader.i64()?)))?;
-                reader.i32()?; // preferred read replica: none without a rack id
-                let records = reader.nullable_bytes()?.unwrap_or(&[]);
-                let end = total - reader.rest().len();
-                Ok(FetchedPartition {
-                    partition,
-                    error,
-                    high_watermark,
-                    last_stable_offset,
-                    log_start_offset,
-                    aborted,
-                    records: end - records.len()..end,
-                })
-            })
-        })?;
+        let topics = form.array(&mut reader, |reader| form.topic(reader))?;
+        form.tags(&mut reader)?;
         if !reader.rest().is_empty() {
             return Err(WireError::Length { what: "bytes behind the answer", length: reader.rest().len() as i64 });
         }
@@ -149,24 +185,88 @@ impl FetchAnswer {
     }
 }
 
-impl rskafka::protocol::messages::RequestBody for FetchRequest<'_> {
-    type ResponseBody = FetchBuffer;
-    const API_KEY: rskafka::protocol::api_key::ApiKey = rskafka::protocol::api_key::ApiKey::Fetch;
-    const API_VERSION_RANGE: rskafka::protocol::api_version::ApiVersionRange =
-        rskafka::protocol::api_version::ApiVersionRange::new(
-            ApiVersion(rskafka::protocol::primitives::Int16(11)),
-            ApiVersion(rskafka::protocol::primitives::Int16(11)),
-        );
-    const FIRST_TAGGED_FIELD_IN_REQUEST_VERSION: ApiVersion = ApiVersion(rskafka::protocol::primitives::Int16(12));
+/// How a version spells things, and how long the whole buffer is.
+#[derive(Clone, Copy)]
+struct Form {
+    flexible: bool,
+    by_id: bool,
+    total: usize,
 }
 
-impl rskafka::protocol::messages::WriteVersionedType<Vec<u8>> for FetchRequest<'_> {
-    fn write_versioned(
-        &self,
-        writer: &mut Vec<u8>,
-        version: ApiVersion,
-    ) -> Result<(), rskafka::protocol::messages::WriteVersionedError> {
-        self.encode(writer, version.0.0);
-        Ok(())
+impl Form {
+    fn array<'a, T>(
+        self,
+        reader: &mut Reader<'a>,
+        element: impl FnMut(&mut Reader<'a>) -> Result<T, WireError>,
+    ) -> Result<Vec<T>, WireError> {
+        if self.flexible { reader.compact_array(element) } else { reader.array(element) }
+    }
+
+    fn tags(self, reader: &mut Reader<'_>) -> Result<(), WireError> {
+        if self.flexible { reader.tagged_fields() } else { Ok(()) }
+    }
+
+    fn topic(self, reader: &mut Reader<'_>) -> Result<Vec<FetchedPartition>, WireError> {
+        // One topic was asked for, so whose partitions these are is known.
+        if self.by_id {
+            reader.uuid()?;
+        } else if self.flexible {
+            reader.compact_nullable_string()?;
+        } else {
+            reader.string()?;
+        }
+        let partitions = self.array(reader, |reader| self.partition(reader))?;
+        self.tags(reader)?;
+        Ok(partitions)
+    }
+
+    fn partition(self, reader: &mut Reader<'_>) -> Result<FetchedPartition, WireError> {
+        let partition = reader.i32()?;
+        let error = reader.i16()?;
+        let high_watermark = reader.i64()?;
+        let last_stable_offset = reader.i64()?;
+        let log_start_offset = reader.i64()?;
+        let aborted = self.array(reader, |reader| {
+            let aborted = (reader.i64()?, reader.i64()?);
+            self.tags(reader)?;
+            Ok(aborted)
+        })?;
+        reader.i32()?; // preferred read replica: none without a rack id
+        let records = if self.flexible { reader.compact_nullable_bytes()? } else { reader.nullable_bytes()? };
+        let records = records.unwrap_or(&[]);
+        let end = self.total - reader.rest().len();
+        self.tags(reader)?; // diverging epoch, current leader, snapshot id: for followers
+        Ok(FetchedPartition {
+            partition,
+            error,
+            high_watermark,
+            last_stable_offset,
+            log_start_offset,
+            aborted,
+            records: end - records.len()..end,
+        })
     }
 }
+
+/// The requests' side of rskafka's traits. The answer is taken over and not decoded, so `api!` does not fit.
+macro_rules! fetch {
+    ($request:ty, $version:expr) => {
+        impl RequestBody for $request {
+            type ResponseBody = FetchBuffer;
+            const API_KEY: ApiKey = ApiKey::Fetch;
+            const API_VERSION_RANGE: ApiVersionRange =
+                ApiVersionRange::new(ApiVersion(Int16($version)), ApiVersion(Int16($version)));
+            const FIRST_TAGGED_FIELD_IN_REQUEST_VERSION: ApiVersion = ApiVersion(Int16(12));
+        }
+
+        impl WriteVersionedType<Vec<u8>> for $request {
+            fn write_versioned(&self, out: &mut Vec<u8>, version: ApiVersion) -> Result<(), WriteVersionedError> {
+                self.encode(out, version.0.0);
+                Ok(())
+            }
+        }
+    };
+}
+
+fetch!(FetchRequest<'_>, BY_NAME);
+fetch!(FetchByIdRequest<'_>, BY_ID);

@@ -58,16 +58,13 @@ impl ListOffsetsResponse {
     /// Reads the body.
     pub fn decode(reader: &mut Reader<'_>, _version: i16) -> Result<Self, WireError> {
         reader.i32()?; // throttle time
-        let topics = reader.array(|reader| {
-            reader.string()?;
-            reader.array(|reader| {
-                let partition = reader.i32()?;
-                let error = reader.i16()?;
-                reader.i64()?; // timestamp
-                Ok(ListedOffset { partition, error, offset: reader.i64()? })
-            })
+        let partitions = reader.of_topic(|reader| {
+            let partition = reader.i32()?;
+            let error = reader.i16()?;
+            reader.i64()?; // timestamp
+            Ok(ListedOffset { partition, error, offset: reader.i64()? })
         })?;
-        Ok(Self { partitions: topics.into_iter().flatten().collect() })
+        Ok(Self { partitions })
     }
 }
 

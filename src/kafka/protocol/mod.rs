@@ -4,6 +4,7 @@
 //! Source: <https://kafka.apache.org/protocol#protocol_messages>. Request headers v1, response headers v0 (v2 and v1
 //! for flexible versions) are the Messenger's.
 
+pub mod api_versions;
 pub mod describe_configs;
 pub mod fetch;
 pub mod find_coordinator;

@@ -60,11 +60,8 @@ impl OffsetCommitResponse {
     /// Reads the body.
     pub fn decode(reader: &mut Reader<'_>, _version: i16) -> Result<Self, WireError> {
         reader.i32()?; // throttle time
-        let topics = reader.array(|reader| {
-            reader.string()?;
-            reader.array(|reader| Ok((reader.i32()?, reader.i16()?)))
-        })?;
-        Ok(Self { partitions: topics.into_iter().flatten().collect() })
+        let partitions = reader.of_topic(|reader| Ok((reader.i32()?, reader.i16()?)))?;
+        Ok(Self { partitions })
     }
 }
 

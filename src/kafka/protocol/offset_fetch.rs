@@ -50,17 +50,14 @@ impl OffsetFetchResponse {
     /// Reads the body.
     pub fn decode(reader: &mut Reader<'_>, _version: i16) -> Result<Self, WireError> {
         reader.i32()?; // throttle time
-        let topics = reader.array(|reader| {
-            reader.string()?;
-            reader.array(|reader| {
-                let partition = reader.i32()?;
-                let offset = reader.i64()?;
-                reader.i32()?; // leader epoch
-                let metadata = reader.nullable_string()?.unwrap_or("").to_owned();
-                Ok(FetchedOffset { partition, offset, metadata, error: reader.i16()? })
-            })
+        let partitions = reader.of_topic(|reader| {
+            let partition = reader.i32()?;
+            let offset = reader.i64()?;
+            reader.i32()?; // leader epoch
+            let metadata = reader.nullable_string()?.unwrap_or("").to_owned();
+            Ok(FetchedOffset { partition, offset, metadata, error: reader.i16()? })
         })?;
-        Ok(Self { partitions: topics.into_iter().flatten().collect(), error: reader.i16()? })
+        Ok(Self { partitions, error: reader.i16()? })
     }
 }
 

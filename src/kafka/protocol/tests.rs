@@ -3,8 +3,9 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 use rskafka::protocol::messages::RequestBody;
 
+use super::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use super::describe_configs::{DescribeConfigsRequest, DescribeConfigsResponse};
-use super::fetch::{FetchAnswer, FetchBuffer, FetchRequest};
+use super::fetch::{FetchAnswer, FetchBuffer, FetchByIdRequest, FetchRequest, INCONSISTENT_TOPIC_ID};
 use super::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
 use super::heartbeat::{HeartbeatRequest, HeartbeatResponse};
 use super::join_group::{JoinGroupRequest, JoinGroupResponse, JoinedMember};
@@ -105,7 +106,24 @@ fn requests_are_the_protocols_bytes() {
          0000000000000009 ffffffffffffffff 00100000 00000000 0000"
             .replace(' ', "")
     );
+    // As Kafka 3.9.1's own FetchRequestData writes it.
+    assert_eq!(
+        hex(|out| FetchByIdRequest { topic_id: TOPIC_ID, fetch }.encode(out, 13)),
+        "ffffffff 000001f4 00000001 00100000 01 00000000 ffffffff 02 000102030405060708090a0b0c0d0e0f 02 00000004 \
+         ffffffff 0000000000000009 ffffffff ffffffffffffffff 00100000 00 00 01 01 00"
+            .replace(' ', "")
+    );
+    assert_eq!(hex(|out| ApiVersionsRequest.encode(out, 0)), "");
 }
+
+const TOPIC_ID: u128 = 0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0f;
+/// As Kafka 3.9.1's own FetchResponseData writes it behind header v1: a partition with records and an aborted
+/// transaction, one with an error, null fields and all tagged ones (diverging epoch, current leader, snapshot id).
+const FETCHED_BY_ID: &str = "00000007 00 00000000 0000 00000000 02 000102030405060708090a0b0c0d0e0f 03 \
+    00000001 0000 0000000000000009 0000000000000008 0000000000000001 02 0000000000000005 0000000000000002 00 \
+    ffffffff 04 010203 00 \
+    00000000 0067 ffffffffffffffff ffffffffffffffff ffffffffffffffff 00 ffffffff 00 \
+    03 00 0d 00000003 000000000000004d 00 01 09 00000002 00000006 00 02 0d 0000000000000004 00000001 00 00 00";
 
 #[test]
 fn responses_are_read_as_the_protocol_has_them() {
@@ -182,7 +200,7 @@ fn a_fetch_answer_keeps_its_buffer_and_names_the_places_in_it() {
          ffffffff 00000003 010203 \
          00000000 0003 ffffffffffffffff ffffffffffffffff ffffffffffffffff ffffffff ffffffff ffffffff",
     );
-    let answer = FetchAnswer::decode(FetchBuffer::new(body.clone(), 4)).unwrap();
+    let answer = FetchAnswer::decode(FetchBuffer::new(body.clone(), 4, 11)).unwrap();
     assert_eq!(answer.bytes, body);
     let [first, second] = answer.partitions.as_slice() else { panic!("two partitions") };
     assert_eq!(answer.bytes[first.records.clone()], [1, 2, 3]);
@@ -190,7 +208,41 @@ fn a_fetch_answer_keeps_its_buffer_and_names_the_places_in_it() {
     assert_eq!(first.aborted, [(5, 2)]);
     assert_eq!((second.partition, second.error, second.records.len()), (0, 3, 0));
     let longer = [body.as_slice(), &[0]].concat();
-    assert!(FetchAnswer::decode(FetchBuffer::new(longer, 4)).is_err(), "bytes behind the answer");
+    assert!(FetchAnswer::decode(FetchBuffer::new(longer, 4, 11)).is_err(), "bytes behind the answer");
+}
+
+#[test]
+fn a_fetch_answer_by_id_is_read_with_its_tagged_fields() {
+    let body = bytes(FETCHED_BY_ID);
+    let answer = FetchAnswer::decode(FetchBuffer::new(body.clone(), 5, 13)).unwrap();
+    assert_eq!((answer.error, &answer.bytes), (0, &body));
+    let [first, second] = answer.partitions.as_slice() else { panic!("two partitions") };
+    assert_eq!(answer.bytes[first.records.clone()], [1, 2, 3]);
+    assert_eq!((first.partition, first.error, first.high_watermark, first.last_stable_offset), (1, 0, 9, 8));
+    assert_eq!((first.log_start_offset, first.aborted.as_slice()), (1, [(5, 2)].as_slice()));
+    assert_eq!((second.partition, second.error, second.records.len()), (0, INCONSISTENT_TOPIC_ID, 0));
+    assert_eq!((second.high_watermark, second.aborted.len()), (-1, 0));
+    for cut in 5..body.len() {
+        let cut = FetchAnswer::decode(FetchBuffer::new(body[..cut].to_vec(), 5, 13));
+        assert!(cut.is_err(), "{cut:?}");
+    }
+    let longer = [body.as_slice(), &[0]].concat();
+    assert!(FetchAnswer::decode(FetchBuffer::new(longer, 5, 13)).is_err(), "bytes behind the answer");
+    // Lengths that nothing stands behind: an array of 2^32 - 2 topics, records of 2^32 - 2 bytes.
+    for (place, what) in [(15, "topics"), (95, "records")] {
+        let mut bytes = body[..place].to_vec();
+        bytes.extend([0xff, 0xff, 0xff, 0xff, 0x0f]);
+        let fault = FetchAnswer::decode(FetchBuffer::new(bytes, 5, 13));
+        assert!(matches!(fault, Err(WireError::Truncated { .. })), "{what}: {fault:?}");
+    }
+}
+
+#[test]
+fn a_broker_says_which_versions_it_takes() {
+    let answer = bytes("0000 00000002 0001 0004 000d 0012 0000 0004");
+    let answer = ApiVersionsResponse::decode(&mut Reader::new(&answer), 0).unwrap();
+    assert_eq!(answer, ApiVersionsResponse { error: 0, ranges: vec![(1, 4, 13), (18, 0, 4)] });
+    assert!(answer.has(1, 13) && answer.has(1, 4) && !answer.has(1, 14) && !answer.has(1, 3) && !answer.has(2, 1));
 }
 
 /// Every decoder, so that a new one is not forgotten.
@@ -211,7 +263,10 @@ fn decode_all(data: &[u8]) {
         drop(TopicDetailsResponse::decode(&mut reader(), version));
     }
     drop(DescribeConfigsResponse::decode(&mut reader(), 1));
-    drop(FetchAnswer::decode(FetchBuffer::new(data.to_vec(), 0)));
+    drop(ApiVersionsResponse::decode(&mut reader(), 0));
+    for version in [11, 13] {
+        drop(FetchAnswer::decode(FetchBuffer::new(data.to_vec(), 0, version)));
+    }
 }
 
 proptest! {
@@ -219,6 +274,17 @@ proptest! {
     #[test]
     fn noise_panics_nothing(data: Vec<u8>) {
         decode_all(&data);
+    }
+
+    #[test]
+    fn a_damaged_fetch_answer_names_no_place_outside_itself(place in 0usize..200, byte: u8, version in 0usize..2) {
+        let mut body = bytes(FETCHED_BY_ID);
+        let place = place % body.len();
+        body[place] = byte;
+        let total = body.len();
+        if let Ok(answer) = FetchAnswer::decode(FetchBuffer::new(body, 5, [11, 13][version])) {
+            prop_assert!(answer.partitions.iter().all(|fetched| fetched.records.end <= total));
+        }
     }
 
     #[test]
@@ -231,8 +297,12 @@ proptest! {
 
 #[test]
 fn versions_are_those_that_all_brokers_have() {
-    let ranges =
-        [FetchRequest::API_VERSION_RANGE, JoinGroupRequest::API_VERSION_RANGE, MetadataRequest::API_VERSION_RANGE];
+    let ranges = [
+        FetchRequest::API_VERSION_RANGE,
+        FetchByIdRequest::API_VERSION_RANGE,
+        JoinGroupRequest::API_VERSION_RANGE,
+        MetadataRequest::API_VERSION_RANGE,
+    ];
     let spans: Vec<(i16, i16)> = ranges.iter().map(|range| (range.min().0.0, range.max().0.0)).collect();
-    assert_eq!(spans, [(11, 11), (5, 5), (7, 10)]);
+    assert_eq!(spans, [(11, 11), (13, 13), (5, 5), (7, 10)]);
 }

@@ -140,6 +140,17 @@ impl<'a> Reader<'a> {
         self.nullable_bytes()?.ok_or(WireError::Length { what: "BYTES", length: -1 })
     }
 
+    /// COMPACT_NULLABLE_BYTES, and COMPACT_RECORDS.
+    pub fn compact_nullable_bytes(&mut self) -> Result<Option<&'a [u8]>, WireError> {
+        match self.unsigned_varint()? {
+            0 => Ok(None),
+            length => {
+                let length = usize::try_from(length - 1).map_err(|_| WireError::Varint)?;
+                self.take(length, "COMPACT_BYTES").map(Some)
+            }
+        }
+    }
+
     /// ARRAY; a null array reads as an empty one. The vector grows with what was read, not with what was announced.
     pub fn array<T>(&mut self, element: impl FnMut(&mut Self) -> Result<T, WireError>) -> Result<Vec<T>, WireError> {
         let length = i64::from(self.i32()?);
@@ -153,6 +164,18 @@ impl<'a> Reader<'a> {
     ) -> Result<Vec<T>, WireError> {
         let length = i64::from(self.unsigned_varint()?) - 1;
         self.elements(length, element)
+    }
+
+    /// The partitions of an answer about one topic: an ARRAY of names, each with an ARRAY. Whose they are was asked for.
+    pub fn of_topic<T>(
+        &mut self,
+        mut partition: impl FnMut(&mut Self) -> Result<T, WireError>,
+    ) -> Result<Vec<T>, WireError> {
+        let topics = self.array(|reader| {
+            reader.string()?;
+            reader.array(&mut partition)
+        })?;
+        Ok(topics.into_iter().flatten().collect())
     }
 
     /// Tagged fields (KIP-482), passed over.

@@ -243,6 +243,34 @@ impl Described {
     }
 }
 
+/// The brokers' version: KAFKA_VERSION, else that of dev/kafka/pom.xml.
+pub(crate) fn kafka_version_text() -> String {
+    let set = std::env::var("KAFKA_VERSION").ok().filter(|text| !text.is_empty());
+    set.unwrap_or_else(|| {
+        let pom = std::fs::read_to_string(project("dev/kafka/pom.xml")).unwrap();
+        let (_, rest) = pom.split_once("<kafka.version>").unwrap();
+        rest.split_once('<').unwrap().0.to_owned()
+    })
+}
+
+/// Its major and minor number.
+pub(crate) fn kafka_version() -> (u32, u32) {
+    let version = kafka_version_text();
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or_else(|error| panic!("{version}: {error}")));
+    (parts.next().unwrap(), parts.next().unwrap())
+}
+
+/// For tests of what older brokers lack: `make integration` leaves them out, by name, for such a KAFKA_VERSION.
+pub(crate) fn needs_kafka(least: (u32, u32), what: &str) {
+    let (major, minor) = kafka_version();
+    assert!(
+        (major, minor) >= least,
+        "{what} needs Kafka {}.{} and this is {major}.{minor}: leave the test out, as `make integration` does",
+        least.0,
+        least.1
+    );
+}
+
 /// Lower-case hexadecimal digits.
 pub(crate) fn to_hex(bytes: &[u8]) -> String {
     const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];

@@ -13,6 +13,7 @@ pub(crate) mod cluster;
 pub(crate) mod consumer;
 pub(crate) mod fleet;
 pub(crate) mod http;
+pub(crate) mod java;
 pub(crate) mod kafka;
 pub(crate) mod load;
 pub(crate) mod member;
