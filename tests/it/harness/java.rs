@@ -31,8 +31,9 @@ impl Orders {
 
     /// A record for it.
     pub(crate) fn record(&mut self, topic: &str, partition: i32, timestamp: i64, (key, value, headers): &Made) {
-        let word =
-            |bytes: &Option<Vec<u8>>| bytes.as_deref().map_or("-".to_owned(), |bytes| format!("x{}", to_hex(bytes)));
+        let word = |bytes: &Option<Vec<u8>>| {
+            bytes.as_deref().map_or_else(|| "-".to_owned(), |bytes| format!("x{}", to_hex(bytes)))
+        };
         write!(self.text, "record {topic} {partition} {timestamp} {} {}", word(key), word(value)).unwrap();
         for (name, value) in headers {
             write!(self.text, " {}={}", to_hex(name.as_bytes()), word(value)).unwrap();
@@ -47,7 +48,7 @@ impl Orders {
         let orders = dir.join("orders.txt");
         File::create(&orders).unwrap().write_all(self.text.as_bytes()).unwrap();
         let libs = cache().join(format!("kafka-{}/libs/*", kafka_version_text()));
-        let java = std::env::var("JAVA_HOME").map_or("java".to_owned(), |home| format!("{home}/bin/java"));
+        let java = std::env::var("JAVA_HOME").map_or_else(|_| "java".to_owned(), |home| format!("{home}/bin/java"));
         let mut command = Command::new(java);
         command.args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]).arg(libs);
         command.arg(project("tests/it/Produce.java"));
