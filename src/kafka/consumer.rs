@@ -211,6 +211,12 @@ impl Consumer {
         self.fetch_from(assignment, stages);
     }
 
+    /// The same, and every other partition begins anew at what was committed: it may have been read for another purpose.
+    pub fn begin_at(&mut self, offsets: &BTreeMap<i32, i64>) {
+        self.positions.clear();
+        self.seek(offsets, &BTreeSet::new());
+    }
+
     /// A fence around the current assignment.
     pub fn fence(&self) -> Fence {
         Fence::new(self.ends.tenure.clone(), self.epoch)

@@ -4,6 +4,7 @@
 //! the ranges are noted beside the committed offsets, and the next owner does it. Without deduplication in the table none
 //! of it would help, and no notes are made or heeded.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -101,14 +102,26 @@ impl Pipeline {
 
     /// Goes back to reading as if nothing had been sent. `moved` stays where it is.
     fn give_up_search(&mut self, why: &str, moved: Option<i32>) {
-        let Some(Search { isolation, from, mut resume, .. }) = self.isolation.take() else { return };
+        let Some(Search { isolation, from, mut resume, inherited }) = self.isolation.take() else { return };
         warn!(why, "what may be stored cannot be sent again as it was; it is read anew and may be stored twice");
         self.tracker.forgotten(isolation.batch);
         resume.extend(from);
         if let Some(moved) = moved {
             resume.remove(&moved);
+            let own = self.consumer.position(moved).filter(|_| self.assigned.contains(&moved));
+            resume.extend(own.map(|position| (moved, position)));
         }
-        self.seek(&resume);
+        self.read_on(&resume, inherited.is_some());
+    }
+
+    /// Reads on behind a search. What an earlier owner sent may lie in partitions of which this member reads nothing, or
+    /// from elsewhere: their positions in the search mean nothing for the reading behind it.
+    pub(super) fn read_on(&mut self, resume: &BTreeMap<i32, i64>, inherited: bool) {
+        if inherited {
+            self.consumer.begin_at(resume);
+        } else {
+            self.seek(resume);
+        }
     }
 
     /// The partitions are being given away, and this part may be stored.

@@ -135,7 +135,7 @@ impl Pipeline {
 
     /// All refused rows are found, all others stored.
     fn found(&mut self) {
-        let Some(Search { isolation, resume, .. }) = self.isolation.take() else { return };
+        let Some(Search { isolation, resume, inherited, .. }) = self.isolation.take() else { return };
         let (batch, found, parts) = (isolation.batch, isolation.found(), isolation.parts());
         let mut letters = isolation.into_letters();
         // Those of other partitions are written by their owners, who find the same.
@@ -153,7 +153,7 @@ impl Pipeline {
             letters.iter().for_each(|letter| self.skip(letter));
             self.stored(batch, Vec::new(), Vec::new());
         }
-        self.seek(&resume);
+        self.read_on(&resume, inherited.is_some());
     }
 
     fn skip(&self, letter: &Letter) {

@@ -127,7 +127,7 @@ fn the_table_changes_while_an_insert_is_in_doubt() {
 }
 
 #[test]
-fn notes_that_cannot_be_used_are_passed_over_and_one_of_another_partition_can() {
+fn notes_that_cannot_be_used_are_passed_over() {
     let bench = bench("oddnotes", WITH_WINDOW);
     let all = bench.produce(3_000);
     let (kafka, group, topic) = (bench.kafka, &bench.group, &bench.topic);
@@ -154,4 +154,23 @@ fn notes_that_cannot_be_used_are_passed_over_and_one_of_another_partition_can() 
     consumer.stop();
     assert_eq!((bench.rows(), bench.tally(all).surplus), (rows, 0));
     assert!(kept(0, 20) > 10, "there was enough in partition 0");
+}
+
+#[test]
+fn a_part_is_sent_whole_and_each_partition_goes_on_at_its_own_commit() {
+    let bench = bench("passed", WITH_WINDOW);
+    let all = bench.produce(3_000);
+    let (kafka, group, topic) = (bench.kafka, &bench.group, &bench.topic);
+    // The owner of partition 5 has settled the part and gone on; partition 4 has lost its note, 6 has no commit.
+    let notes = json!({"3": "partitions=12;topic=0;parts=3:0+5,4:0+7,5:0+5;"});
+    let offsets = json!({"3": 0, "4": 0, "5": 50});
+    kafka.peer(&json!({"op": "commit_offsets", "group": group, "topic": topic, "offsets": offsets, "notes": notes}));
+    let consumer = bench.start(&[]);
+    let line = consumer.wait_log(LIMIT, &TOOK_UP);
+    assert_eq!((&line["parts"], &line["partitions"]), (&json!(1), &json!("[3, 4]")));
+    let rows = all.end - 50 + 5;
+    bench.wait_rows(&consumer, rows, LIMIT);
+    bench.wait_committed_to_the_end(&consumer, LIMIT);
+    consumer.stop();
+    assert_eq!((bench.rows(), bench.tally(all).surplus), (rows, 0));
 }
