@@ -15,7 +15,8 @@ use crate::clickhouse::schema::Schema;
 use crate::dead_letter::{Letter, Reason};
 use crate::decode::{Origin, Place, Reject, Rows};
 use crate::kafka::records::reader::Record;
-use crate::offsets::Ranges;
+use crate::offsets::{Range, Ranges};
+use crate::part::Part;
 
 /// When a batch closes.
 #[derive(Debug, Clone, Copy)]
@@ -41,8 +42,6 @@ pub enum Why {
     Moved,
     /// The program stops.
     Stopping,
-    /// A part of a refused batch was read.
-    Isolating,
 }
 
 impl Why {
@@ -54,7 +53,6 @@ impl Why {
             Self::Age => "batch timeout",
             Self::Moved => "a partition's log was cut",
             Self::Stopping => "stopping",
-            Self::Isolating => "isolating refused rows",
         }
     }
 }
@@ -141,7 +139,7 @@ impl Batch {
     pub fn is_due(&self, now: Instant) -> Option<Why> {
         if self.rows.len() >= self.limits.rows {
             Some(Why::Rows)
-        } else if self.rows.bytes() + self.letter_bytes >= self.limits.bytes {
+        } else if self.bytes() >= self.limits.bytes {
             Some(Why::Bytes)
         } else {
             self.deadline().filter(|deadline| now >= *deadline).map(|_| Why::Age)
@@ -158,6 +156,11 @@ impl Batch {
         self.ranges.is_empty()
     }
 
+    /// Bytes held: in the columns and in rejected records.
+    pub fn bytes(&self) -> usize {
+        self.rows.bytes() + self.letter_bytes
+    }
+
     /// Rows held.
     pub fn rows(&self) -> usize {
         self.rows.len()
@@ -167,12 +170,21 @@ impl Batch {
     pub fn close(&mut self, why: Why) -> Closed {
         let ranges = std::mem::take(&mut self.ranges);
         self.opened_at = None;
-        let insert = (!self.rows.is_empty()).then(|| {
-            let token = token(&self.origin, &ranges);
-            Insert { block: self.rows.encode(SystemTime::now()), token }
-        });
+        let insert = self.encode(ranges.iter());
         self.letter_bytes = 0;
         Closed { ranges, insert, letters: std::mem::take(&mut self.letters), why }
+    }
+
+    /// Closes it as this part, whose runs were read to their ends: the part names the rows, not what was read last. A
+    /// whole batch read again has the token that it had.
+    pub fn close_as(mut self, part: &Part) -> (Option<Insert>, Vec<Letter>) {
+        let ranges = part.ranges(&self.ranges);
+        (self.encode(ranges.into_iter()), self.letters)
+    }
+
+    fn encode(&mut self, ranges: impl Iterator<Item = (i32, Range)>) -> Option<Insert> {
+        let block = (!self.rows.is_empty()).then(|| self.rows.encode(SystemTime::now()))?;
+        Some(Insert { block, token: token(&self.origin, ranges) })
     }
 
     /// Forgets what it held; the offsets to read again from.
@@ -195,12 +207,12 @@ impl Batch {
 /// The cluster id and the timestamps are in it because two sites may have the same topic name, and a topic may be created
 /// anew: the same offsets would then name other rows, and the server would drop them and say 200. The schema is not: the
 /// same rows keep their token when the table changes.
-fn token(origin: &Origin, ranges: &Ranges) -> String {
+fn token(origin: &Origin, ranges: impl Iterator<Item = (i32, Range)>) -> String {
     let mut text = String::new();
     for part in [&origin.cluster_id, &origin.topic] {
         put(&mut text, format_args!("{}:{part};", part.len()));
     }
-    for (partition, range) in ranges.iter() {
+    for (partition, range) in ranges {
         let (first, next) = (range.first, range.next);
         put(&mut text, format_args!("{partition}:{first}-{next}@{}-{};", range.first_timestamp, range.last_timestamp));
     }
@@ -232,17 +244,17 @@ mod tests {
 
     #[test]
     fn the_token_names_the_rows_and_nothing_else() {
-        let base = token(&origin("c", "t"), &ranges(0, 0..10, 5));
-        assert_eq!(base, token(&origin("c", "t"), &ranges(0, 0..10, 5)));
+        let base = token(&origin("c", "t"), ranges(0, 0..10, 5).iter());
+        assert_eq!(base, token(&origin("c", "t"), ranges(0, 0..10, 5).iter()));
         assert_eq!(base.len(), 32);
         for other in [
-            token(&origin("d", "t"), &ranges(0, 0..10, 5)),
-            token(&origin("c", "u"), &ranges(0, 0..10, 5)),
-            token(&origin("c;1:t", ""), &ranges(0, 0..10, 5)),
-            token(&origin("c", "t"), &ranges(1, 0..10, 5)),
-            token(&origin("c", "t"), &ranges(0, 1..10, 5)),
-            token(&origin("c", "t"), &ranges(0, 0..11, 5)),
-            token(&origin("c", "t"), &ranges(0, 0..10, 6)),
+            token(&origin("d", "t"), ranges(0, 0..10, 5).iter()),
+            token(&origin("c", "u"), ranges(0, 0..10, 5).iter()),
+            token(&origin("c;1:t", ""), ranges(0, 0..10, 5).iter()),
+            token(&origin("c", "t"), ranges(1, 0..10, 5).iter()),
+            token(&origin("c", "t"), ranges(0, 1..10, 5).iter()),
+            token(&origin("c", "t"), ranges(0, 0..11, 5).iter()),
+            token(&origin("c", "t"), ranges(0, 0..10, 6).iter()),
         ] {
             assert_ne!(base, other);
         }

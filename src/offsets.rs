@@ -121,6 +121,11 @@ impl Tracker {
         moved
     }
 
+    /// Whether a partition of this batch is not committed yet, be it for a batch before it.
+    pub fn is_open(&self, batch: u64) -> bool {
+        self.partitions.values().flatten().any(|entry| entry.batch == batch)
+    }
+
     /// A closed batch will not be settled: its ranges are read again, and with them all that came after.
     pub fn forgotten(&mut self, batch: u64) {
         for open in self.partitions.values_mut() {

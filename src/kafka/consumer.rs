@@ -21,6 +21,7 @@ use crate::kafka::records::RecordsError;
 use crate::kafka::records::compression::Decompressor;
 use crate::kafka::records::reader::{Answer, AnswerReader, Item};
 use crate::offsets::next_after;
+use crate::part::{Part, Plan, plan};
 use crate::progress::KafkaProgress;
 
 /// What happens to a consumer.
@@ -30,6 +31,8 @@ pub enum Event {
     Assigned {
         /// Their indexes.
         partitions: Vec<i32>,
+        /// What an earlier owner may have stored without committing it.
+        plan: Option<Plan>,
     },
     /// The group rebalances: nothing new is read. Answer with [`Consumer::drained`] when nothing is on the wire.
     Revoking {
@@ -195,17 +198,24 @@ impl Consumer {
     }
 
     /// Forgets what was read: partitions go on at these offsets, the others where they stand. Those in `held` are not
-    /// read until the next seek.
+    /// read until the next seek. Partitions of other members may be among `offsets`; they are read until then.
     pub fn seek(&mut self, offsets: &BTreeMap<i32, i64>, held: &BTreeSet<i32>) {
         self.positions.extend(offsets);
         let Some(assignment) = self.assignment.clone() else { return };
         let known = |index: &i32| self.positions.get(index).map(|offset| Stage::At(*offset));
-        let stages =
+        let own =
             assignment.partitions.iter().filter(|(index, _)| !held.contains(index)).map(|(index, committed)| {
                 (*index, known(index).unwrap_or_else(|| Stage::Unresolved(committed.clone())))
             });
-        let stages = stages.collect();
+        let asked = offsets.iter().filter(|(index, _)| !held.contains(index));
+        let stages = asked.map(|(index, offset)| (*index, Stage::At(*offset))).chain(own).collect();
         self.fetch_from(assignment, stages);
+    }
+
+    /// The same, and every other partition begins anew at what was committed: it may have been read for another purpose.
+    pub fn begin_at(&mut self, offsets: &BTreeMap<i32, i64>) {
+        self.positions.clear();
+        self.seek(offsets, &BTreeSet::new());
     }
 
     /// A fence around the current assignment.
@@ -215,31 +225,34 @@ impl Consumer {
 
     /// These offsets (the next to read) may be committed.
     pub fn commit(&self, offsets: &BTreeMap<i32, i64>) {
-        let epoch = self.epoch;
-        self.ends.intent.send_modify(|intent| {
-            if intent.epoch != epoch {
-                *intent = Intent { epoch, leave: intent.leave, ..Intent::default() };
-            }
-            intent.offsets.extend(offsets);
-        });
+        self.intend(|intent| intent.offsets.extend(offsets));
+    }
+
+    /// These parts were sent, may be stored, and are not committed: whoever owns their partitions next is told so.
+    pub fn in_doubt(&self, parts: Vec<Part>) {
+        self.intend(|intent| intent.parts = Some(parts));
     }
 
     /// Nothing of this assignment is on the wire any more: the group may go on.
     pub fn drained(&mut self) {
-        let epoch = self.epoch;
         self.stop_reading();
-        self.ends.intent.send_modify(|intent| {
-            if intent.epoch != epoch {
-                *intent = Intent { epoch, leave: intent.leave, ..Intent::default() };
-            }
-            intent.drained = true;
-        });
+        self.intend(|intent| intent.drained = true);
     }
 
     /// Reads nothing more, commits what may be committed, leaves the group. [`Event::Ended`] follows.
     pub fn leave(&mut self) {
         self.drained();
         self.ends.intent.send_modify(|intent| intent.leave = true);
+    }
+
+    fn intend(&self, word: impl FnOnce(&mut Intent)) {
+        let epoch = self.epoch;
+        self.ends.intent.send_modify(|intent| {
+            if intent.epoch != epoch {
+                *intent = Intent { epoch, leave: intent.leave, ..Intent::default() };
+            }
+            word(intent);
+        });
     }
 
     /// Ends the fetches and drops what was fetched.
@@ -268,6 +281,16 @@ impl Consumer {
         match membership.phase {
             Phase::Assigned(assignment) => {
                 let partitions = assignment.partitions.keys().copied().collect();
+                let useless = assignment.useless_notes();
+                if !useless.is_empty() {
+                    let topic = &self.fetch_settings.topic;
+                    warn!(
+                        topic,
+                        partitions = ?useless,
+                        "what is noted beside the committed offsets cannot be read, or is of an earlier topic; ignored"
+                    );
+                }
+                let plan = plan(&assignment.noted());
                 self.positions.clear();
                 self.damage.clear();
                 let stages = assignment
@@ -277,7 +300,7 @@ impl Consumer {
                     .collect();
                 self.assignment = Some(assignment.clone());
                 self.fetch_from(assignment, stages);
-                Some(Event::Assigned { partitions })
+                Some(Event::Assigned { partitions, plan })
             }
             Phase::Revoking { deadline, why } if newer => {
                 // An assignment came and is being taken back already: what was read before it is void all the same.

@@ -80,10 +80,7 @@ pub fn decide(
         };
     };
     let offset = committed.offset;
-    let other_topic = |note: &crate::kafka::group::CommitNote| {
-        note.topic_id != 0 && assignment.topic_id != 0 && note.topic_id != assignment.topic_id
-    };
-    if committed.note.as_ref().is_some_and(other_topic) {
+    if committed.note.as_ref().is_some_and(|note| !note.is_of(assignment.topic_id)) {
         return Start::At { offset: log_start, why: Why::Recreated { committed: offset } };
     }
     if offset < log_start {
@@ -114,7 +111,7 @@ mod tests {
     }
 
     fn committed(offset: i64, topic_id: u128) -> Committed {
-        Committed { offset, note: Some(CommitNote { partition_count: 12, topic_id }) }
+        Committed { offset, note: Some(CommitNote { partition_count: 12, topic_id, parts: Some(Vec::new()) }) }
     }
 
     #[test]

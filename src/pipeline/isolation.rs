@@ -1,5 +1,8 @@
-//! Finds the rows that the server refuses: the batch's ranges are read again and sent in halves, halves of halves, until
-//! what is refused is one row. No sockets here; the pipeline reads, sends and tells the outcomes.
+//! Sends the ranges of a batch again, as parts that are read anew, until each is stored.
+//!
+//! A batch of unknown outcome goes out once more as it was: its token answers the question. What the server refuses for
+//! certain goes on in halves, and halves of halves, until what is refused is one row. No sockets here; the pipeline
+//! reads, sends and tells the outcomes.
 //!
 //! A part is a function of its offsets, so its token is too: read again, it is the same insert.
 
@@ -7,61 +10,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use tokio::time::Instant;
 
-use crate::batch::{Batch, Taken, Why};
+use crate::batch::{Batch, Taken};
 use crate::clickhouse::inserter::Insert;
 use crate::dead_letter::{Letter, Reason};
 use crate::kafka::records::reader::Record;
-use crate::offsets::{Range, Ranges, next_after};
-
-/// Runs of offsets that are sent as one insert.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Part {
-    spans: Vec<Span>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Span {
-    partition: i32,
-    first: i64,
-    next: i64,
-}
-
-impl Part {
-    fn of(ranges: &Ranges) -> Self {
-        let span = |(partition, range): (i32, Range)| Span { partition, first: range.first, next: range.next };
-        Self { spans: ranges.iter().map(span).collect() }
-    }
-
-    fn offsets(&self) -> i64 {
-        self.spans.iter().map(|span| span.next - span.first).sum()
-    }
-
-    /// Two halves by offsets; `None` when there is only one.
-    fn halves(&self) -> Option<[Self; 2]> {
-        let half = self.offsets() / 2;
-        if half == 0 {
-            return None;
-        }
-        let (mut head, mut tail) = (Vec::new(), Vec::new());
-        let mut left = half;
-        for span in &self.spans {
-            let taken = left.min(span.next - span.first);
-            let middle = span.first + taken;
-            left -= taken;
-            if taken > 0 {
-                head.push(Span { next: middle, ..*span });
-            }
-            if middle < span.next {
-                tail.push(Span { first: middle, ..*span });
-            }
-        }
-        Some([Self { spans: head }, Self { spans: tail }])
-    }
-
-    fn holds(&self, partition: i32, offset: i64) -> bool {
-        self.spans.iter().any(|span| span.partition == partition && (span.first..span.next).contains(&offset))
-    }
-}
+use crate::offsets::{Ranges, next_after};
+use crate::part::{Part, Span};
 
 /// A part that was read and is to be sent.
 #[derive(Debug)]
@@ -90,14 +44,25 @@ pub(super) enum Refused {
     Isolated,
 }
 
+impl Rest {
+    /// The part.
+    pub(super) fn part(&self) -> &Part {
+        &self.part
+    }
+}
+
 /// The search.
 #[derive(Debug)]
 pub(super) struct Isolation {
     /// The batch whose ranges these are.
     pub(super) batch: u64,
+    /// Offsets of the largest part: so much is read at once.
+    size: i64,
     todo: VecDeque<Part>,
     reading: Vec<Reading>,
     ready: VecDeque<Built>,
+    /// Parts that are stored.
+    done: Vec<Part>,
     /// Records that cannot be rows, of parts that are done.
     letters: Vec<Letter>,
     /// Rows that the server refuses, as letters.
@@ -113,21 +78,28 @@ struct Reading {
     only: Option<Letter>,
 }
 
-/// Parts that are read at once: each has columns of its own.
+/// The most parts that are read at once: each has columns of its own.
 const READING: usize = 16;
 /// Inserts before a pause.
 const ROUND: u32 = 64;
 
 impl Isolation {
     /// A search in the ranges of a batch that was refused as a whole.
-    pub(super) fn new(batch: u64, ranges: &Ranges) -> Self {
+    pub(super) fn halves_of(batch: u64, ranges: &Ranges) -> Self {
         let whole = Part::of(ranges);
-        let todo = whole.halves().map_or_else(|| VecDeque::from([whole]), VecDeque::from);
+        Self::of(batch, whole.halves().map_or_else(|| vec![whole], Vec::from))
+    }
+
+    /// Parts that may be stored already: each goes out once more as it is.
+    pub(super) fn of(batch: u64, parts: Vec<Part>) -> Self {
+        let whole = parts.iter().map(Part::offsets).max().unwrap_or(0);
         Self {
             batch,
-            todo,
+            size: whole,
+            todo: parts.into(),
             reading: Vec::new(),
             ready: VecDeque::new(),
+            done: Vec::new(),
             letters: Vec::new(),
             isolated: Vec::new(),
             inserts: 0,
@@ -137,11 +109,15 @@ impl Isolation {
     /// Takes up the next parts to be read, each into a batch that `open` makes. Gives the first offset of each partition
     /// that is to be read.
     pub(super) fn begin_reading(&mut self, open: impl Fn() -> Batch) -> BTreeMap<i32, i64> {
-        let count = self.todo.len().min(READING);
-        let parts = self.todo.drain(..count);
-        self.reading.extend(parts.map(|part| Reading { part, batch: open(), only: None }));
+        let mut offsets = 0_i64;
+        while let Some(part) = self.todo.pop_front_if(|part| {
+            offsets = offsets.saturating_add(part.offsets());
+            self.reading.is_empty() || (self.reading.len() < READING && offsets <= self.size)
+        }) {
+            self.reading.push(Reading { part, batch: open(), only: None });
+        }
         let mut firsts = BTreeMap::new();
-        for span in self.reading.iter().flat_map(|reading| &reading.part.spans) {
+        for span in self.being_read() {
             firsts.entry(span.partition).and_modify(|at: &mut i64| *at = (*at).min(span.first)).or_insert(span.first);
         }
         firsts
@@ -154,33 +130,55 @@ impl Isolation {
 
     /// Whether this is a partition that the parts being read lie in.
     pub(super) fn reads(&self, partition: i32) -> bool {
-        self.reading.iter().flat_map(|reading| &reading.part.spans).any(|span| span.partition == partition)
+        self.being_read().any(|span| span.partition == partition)
     }
 
-    /// Takes a record into the part that it belongs to; others are passed over.
-    pub(super) fn take(&mut self, record: &Record<'_>, now: Instant) {
-        let found = self.reading.iter_mut().find(|one| one.part.holds(record.partition, record.offset));
-        let Some(reading) = found else { return };
-        match reading.batch.take(record, now) {
-            Taken::Row if reading.batch.rows() == 1 => reading.only = Some(Letter::of(record, placeholder())),
-            Taken::Row => reading.only = None,
-            Taken::Tombstone | Taken::Rejected(_) => {}
+    /// Bytes of the parts being read.
+    pub(super) fn bytes(&self) -> usize {
+        self.reading.iter().map(|reading| reading.batch.bytes()).sum()
+    }
+
+    /// How many offsets are still to be read; `position` as for [`Isolation::end_reading`].
+    pub(super) fn behind(&self, position: impl Fn(i32) -> Option<i64>) -> i64 {
+        let left =
+            |span: &Span| span.next - position(span.partition).unwrap_or(span.first).clamp(span.first, span.next);
+        self.being_read().fold(0, |sum, span| sum.saturating_add(left(span)))
+    }
+
+    fn being_read(&self) -> impl Iterator<Item = &Span> {
+        self.reading.iter().flat_map(|reading| reading.part.spans())
+    }
+
+    /// Takes a record into the parts that it belongs to, and says what became of it; others are passed over.
+    pub(super) fn take(&mut self, record: &Record<'_>, now: Instant) -> Option<Taken> {
+        let mut last = None;
+        // More than one when partitions come together whose owners had got to different points of the same batch.
+        for reading in self.reading.iter_mut().filter(|one| one.part.holds(record.partition, record.offset)) {
+            let taken = reading.batch.take(record, now);
+            match &taken {
+                Taken::Row if reading.batch.rows() == 1 => reading.only = Some(Letter::of(record, placeholder())),
+                Taken::Row => reading.only = None,
+                Taken::Tombstone | Taken::Rejected(_) => {}
+            }
+            last = Some(taken);
         }
+        last
     }
 
     /// Ends the reading once all of it was read; `position` tells the next offset that will be read of a partition.
     pub(super) fn end_reading(&mut self, position: impl Fn(i32) -> Option<i64>) {
         let behind = |span: &Span| position(span.partition).is_none_or(|at| at < span.next);
-        if self.reading.iter().flat_map(|reading| &reading.part.spans).any(behind) {
+        if self.being_read().any(behind) {
             return;
         }
-        for Reading { part, mut batch, only } in std::mem::take(&mut self.reading) {
-            let closed = batch.close(Why::Isolating);
-            match closed.insert {
-                Some(insert) => {
-                    self.ready.push_back(Built { insert, rest: Rest { part, letters: closed.letters, only } });
+        for Reading { part, batch, only } in std::mem::take(&mut self.reading) {
+            let (insert, letters) = batch.close_as(&part);
+            match insert {
+                Some(insert) => self.ready.push_back(Built { insert, rest: Rest { part, letters, only } }),
+                None => {
+                    self.letters.extend(letters);
+                    self.done.push(part);
                 }
-                None => self.letters.extend(closed.letters),
             }
         }
     }
@@ -204,6 +202,7 @@ impl Isolation {
     /// A part is stored.
     pub(super) fn stored(&mut self, rest: Rest) {
         self.letters.extend(rest.letters);
+        self.done.push(rest.part);
     }
 
     /// A part is refused, and nothing of it is stored.
@@ -232,15 +231,10 @@ impl Isolation {
 
     /// Too many rows are refused to be poison: what was isolated is tried again, in the end.
     pub(super) fn put_back(&mut self) {
-        let span = |letter: Letter| Span {
-            partition: letter.partition,
-            first: letter.offset,
-            next: next_after(letter.offset),
-        };
-        let mut spans: Vec<Span> = std::mem::take(&mut self.isolated).into_iter().map(span).collect();
-        spans.sort_unstable_by_key(|span| (span.partition, span.first));
+        let mut spans: Vec<Span> = std::mem::take(&mut self.isolated).iter().map(span_of).collect();
+        spans.sort_unstable();
         if !spans.is_empty() {
-            self.todo.push_back(Part { spans });
+            self.todo.push_back(Part::new(spans));
         }
     }
 
@@ -252,6 +246,15 @@ impl Isolation {
     /// Whether the next parts may be taken up.
     pub(super) fn may_read(&self) -> bool {
         self.reading.is_empty() && self.ready.is_empty() && !self.todo.is_empty()
+    }
+
+    /// All parts but one that is on the wire: what has to go out again as it is if others go on with these ranges.
+    pub(super) fn parts(&self) -> Vec<Part> {
+        let read =
+            self.reading.iter().map(|reading| &reading.part).chain(self.ready.iter().map(|built| &built.rest.part));
+        let mut parts: Vec<Part> = self.done.iter().chain(read).chain(&self.todo).cloned().collect();
+        parts.extend(self.isolated.iter().map(|letter| Part::new(vec![span_of(letter)])));
+        parts
     }
 
     /// Rows found so far.
@@ -266,10 +269,16 @@ impl Isolation {
     }
 }
 
+fn span_of(letter: &Letter) -> Span {
+    Span { partition: letter.partition, first: letter.offset, next: next_after(letter.offset) }
+}
+
 /// Replaced by what the server says, if it refuses the row.
 fn placeholder() -> Reason {
     Reason { class: "", column: None, text: String::new(), code: None }
 }
 
+#[cfg(test)]
+mod hands;
 #[cfg(test)]
 mod tests;

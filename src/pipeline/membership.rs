@@ -9,7 +9,7 @@ use crate::kafka::consumer::Event;
 impl Pipeline {
     pub(super) fn membership(&mut self, event: Event) {
         match event {
-            Event::Assigned { partitions } => {
+            Event::Assigned { partitions, plan } => {
                 info!(?partitions, "assigned");
                 self.begin_era();
                 self.assigned = partitions.into_iter().collect();
@@ -19,6 +19,9 @@ impl Pipeline {
                     Phase::Idle | Phase::Working | Phase::Draining => self.phase = Phase::Working,
                 }
                 self.patience.send_replace(false);
+                if let Some(plan) = plan.filter(|_| self.phase == Phase::Working) {
+                    self.take_up(plan);
+                }
             }
             Event::Revoking { why, .. } => match self.phase {
                 Phase::Idle | Phase::Working => {
@@ -26,15 +29,16 @@ impl Pipeline {
                     info!(why, on_the_wire = self.is_inserting(), "finishing what is on the wire");
                     self.consumer.stop_reading();
                     self.forget_unsent();
-                    self.isolation = None;
                     self.phase = Phase::Draining;
+                    self.note_doubts();
+                    self.isolation = None;
                     self.patience.send_replace(true);
                 }
                 Phase::Draining | Phase::Flushing | Phase::Leaving => {}
             },
             // The ranges of one batch must not go back.
             Event::Moved { .. } if !self.batch.is_empty() => self.close(Why::Moved),
-            Event::Moved { .. } => {}
+            Event::Moved { partition } => self.log_was_cut(partition),
             Event::Lost { why } => {
                 info!(why, "the partitions are gone");
                 self.begin_era();
@@ -68,12 +72,14 @@ impl Pipeline {
                 self.consumer.stop_reading();
                 self.flush();
                 self.phase = Phase::Flushing;
+                self.note_doubts();
             }
             _ => {
                 self.consumer.stop_reading();
                 self.forget_unsent();
-                self.isolation = None;
                 self.phase = Phase::Flushing;
+                self.note_doubts();
+                self.isolation = None;
             }
         }
         self.patience.send_replace(true);

@@ -1,12 +1,14 @@
 //! The loop: records in from the consumer, batches out to the inserter, offsets of what is stored back to the consumer.
 //!
 //! One batch fills while one is on the wire. What cannot go out is never dropped: either the same bytes are sent again,
-//! or the batch is forgotten and its ranges are read again.
+//! or the batch is forgotten and its ranges are read again: as the same batch, when it may be stored already.
 
+mod doubt;
 mod guard;
 mod isolation;
 mod mail;
 mod membership;
+mod outcome;
 mod reading;
 mod refused;
 
@@ -23,17 +25,18 @@ use crate::backoff::Backoff;
 use crate::batch::{Batch, Closed, Limits, Why};
 use crate::clickhouse::inserter::{Ended, Insert, Inserter};
 use crate::clickhouse::schema::{DescribeError, Schema};
-use crate::dead_letter::{DeadLetters, Delivered, Letter};
+use crate::dead_letter::{DeadLetters, Letter};
 use crate::decode::Origin;
 use crate::kafka::consumer::{Consumer, Event};
 use crate::kafka::error::GroupRefused;
 use crate::offsets::{Ranges, Tracker};
+use crate::part::Part;
 use crate::progress::PipelineProgress;
 use crate::shutdown::{Stop, requested};
 
 use guard::Guard;
 use isolation::{Isolation, Rest};
-use mail::{Mail, Mailbox};
+use mail::Mailbox;
 
 /// What the loop is told.
 #[derive(Debug, Clone)]
@@ -54,8 +57,12 @@ pub struct Pipeline {
     batch: Batch,
     /// Closed while another was on the wire.
     waiting: Option<Pending>,
-    /// A batch of which the server refuses a row: nothing else is read or sent until it is settled.
+    /// A batch of which the server refuses a row, or that may be stored: nothing else is read or sent until it is settled.
     isolation: Option<Search>,
+    /// What is stored and not committed yet, as letters are under way: by batch, the parts it was stored as.
+    unsettled: BTreeMap<u64, Vec<Part>>,
+    /// Parts that may be stored, once the partitions are being given away.
+    doubts: Vec<Part>,
     mailbox: Mailbox,
     guard: Guard,
     assigned: BTreeSet<i32>,
@@ -94,7 +101,18 @@ enum Phase {
 #[derive(Debug)]
 struct Search {
     isolation: Isolation,
+    /// Where its partitions are read from if it is given up.
+    from: BTreeMap<i32, i64>,
     resume: BTreeMap<i32, i64>,
+    /// How the reading of what an earlier owner sent gets on; `None` when it was this one.
+    inherited: Option<Headway>,
+}
+
+/// How far a reading is: it must not wait for ever for what is not there.
+#[derive(Debug, Clone, Copy)]
+struct Headway {
+    behind: i64,
+    since: Instant,
 }
 
 /// A closed batch on its way.
@@ -172,6 +190,8 @@ impl Pipeline {
         Self {
             batch: Batch::new(&schema, settings.origin.clone(), settings.limits, dead_letters.is_some()),
             isolation: None,
+            unsettled: BTreeMap::new(),
+            doubts: Vec::new(),
             mailbox: Mailbox::new(dead_letters),
             guard: Guard::default(),
             assigned: BTreeSet::new(),
@@ -238,7 +258,8 @@ impl Pipeline {
         };
         let age = self.batch.deadline().filter(|_| self.wants_records()).unwrap_or(far);
         let late = self.mailbox.late_at(Instant::now()).unwrap_or(far);
-        asks.min(age).min(late).min(self.hold_until.unwrap_or(far))
+        let stuck = self.stuck_at().unwrap_or(far);
+        asks.min(age).min(late).min(stuck).min(self.hold_until.unwrap_or(far))
     }
 
     /// Something is due.
@@ -283,7 +304,7 @@ impl Pipeline {
         self.tracker.closed(batch, &ranges);
         match insert {
             Some(insert) => self.waiting = Some(Pending { batch, era: self.era, ranges, insert, letters, why }),
-            None => self.stored(batch, letters),
+            None => self.stored(batch, letters, vec![Part::of(&ranges)]),
         }
     }
 
@@ -333,84 +354,6 @@ impl Pipeline {
         }
     }
 
-    fn inserted(&mut self, sent: Sent, ended: Ended) {
-        let Sent { batch, era, ranges, letters, why, rows } = sent;
-        let current = era == self.era;
-        match ended {
-            Ended::Stored { took, attempts, .. } => {
-                debug!(rows, why = why.name(), attempts, took_ms = millis(took), current, "stored a batch");
-                self.hold.reset();
-                self.guard.judged(false, rows);
-                if current {
-                    self.stored(batch, letters);
-                }
-            }
-            _ if !current => debug!(rows, "an insert of an earlier assignment is over"),
-            Ended::Forgotten { why, on_wire_unknown } => {
-                warn!(rows, why, on_wire_unknown, "gave up an insert; its events will be read again");
-                self.read_again(batch, &ranges);
-            }
-            Ended::SchemaChanged { failure, .. } => {
-                warn!(rows, cause = %failure, "the table has changed; reading its columns and the batch again");
-                self.describe_at = Instant::now();
-                self.hold_back();
-                self.read_again(batch, &ranges);
-            }
-            Ended::BadRows { failure, on_wire_unknown: false } if self.phase == Phase::Working => {
-                self.isolate(batch, &ranges, rows, &failure);
-            }
-            Ended::BadRows { failure, .. } => {
-                // An earlier attempt may have stored the rows: a batch read anew says for certain what is refused.
-                error!(rows, cause = %failure, "ClickHouse refuses a row of this batch; reading it again");
-                self.hold_back();
-                self.read_again(batch, &ranges);
-            }
-        }
-    }
-
-    /// The rows of a batch are in the table; with its letters it is settled.
-    fn stored(&mut self, batch: u64, letters: Vec<Letter>) {
-        if letters.is_empty() {
-            self.commit(batch);
-        } else {
-            // The partitions without a letter wait for nothing.
-            let waiting = letters.iter().map(|letter| letter.partition).collect();
-            let moved = self.tracker.settled_but(batch, &waiting);
-            if !moved.is_empty() {
-                self.consumer.commit(&moved);
-            }
-            self.mailbox.push(Mail { batch, era: self.era, letters });
-        }
-    }
-
-    fn delivered(&mut self, mail: &Mail, delivered: Delivered) {
-        if mail.era == self.era {
-            match delivered {
-                Delivered::All => self.commit(mail.batch),
-                Delivered::GivenUp => {
-                    warn!(letters = mail.letters.len(), "gave up dead letters; their events will be read again");
-                    self.mailbox.clear();
-                }
-            }
-        }
-        self.hold_late_partitions(Instant::now());
-    }
-
-    /// Partitions whose dead letters are late wait; the others go on.
-    fn hold_late_partitions(&mut self, now: Instant) {
-        let late = self.mailbox.late(now);
-        if late == self.held {
-            return;
-        }
-        if !late.is_empty() {
-            warn!(partitions = ?late, "partitions wait for their dead letters");
-        }
-        self.held = late;
-        if self.phase == Phase::Working && self.isolation.is_none() {
-            self.seek(&BTreeMap::new());
-        }
-    }
-
     /// Forgets what was fetched and goes on at these offsets, with the partitions that may be read now.
     fn seek(&mut self, from: &BTreeMap<i32, i64>) {
         let held = match &self.isolation {
@@ -427,38 +370,12 @@ impl Pipeline {
         self.hold_until = Some(Instant::now() + self.hold.pause());
     }
 
-    fn commit(&mut self, batch: u64) {
-        let moved = self.tracker.settled(batch);
-        if !moved.is_empty() {
-            self.consumer.commit(&moved);
-        }
-    }
-
-    /// Forgets a batch and all that was read behind it, and goes back to the first offsets.
-    fn read_again(&mut self, batch: u64, ranges: &Ranges) {
-        self.tracker.forgotten(batch);
-        let mut from = self.forget_unsent();
-        from.extend(ranges.iter().map(|(partition, range)| (partition, range.first)));
-        if self.phase == Phase::Working {
-            self.seek(&from);
-        }
-    }
-
-    /// Forgets what is closed or open and was not sent; the first offset of each partition in it.
-    fn forget_unsent(&mut self) -> BTreeMap<i32, i64> {
-        let mut from = self.batch.forget();
-        if let Some(pending) = self.waiting.take() {
-            self.tracker.forgotten(pending.batch);
-            // What was closed lies before what is open.
-            from.extend(pending.ranges.iter().map(|(partition, range)| (partition, range.first)));
-        }
-        from
-    }
-
     fn begin_era(&mut self) {
         self.era += 1;
         self.waiting = None;
         self.isolation = None;
+        self.unsettled.clear();
+        self.doubts.clear();
         self.mailbox.clear();
         self.held.clear();
         self.batch.forget();

@@ -1,10 +1,11 @@
-//! What the loop does with a batch of which the server refuses rows.
+//! What the loop does with a batch of which the server refuses rows, or that goes out again as it was.
 
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::isolation::{Isolation, Refused, Rest};
 use super::{HOPELESS_PAUSE, Phase, Pipeline, SLICE, Search};
+use crate::batch::Taken;
 use crate::clickhouse::error::Failure;
 use crate::clickhouse::inserter::Ended;
 use crate::dead_letter::{Letter, Reason};
@@ -15,9 +16,7 @@ impl Pipeline {
     /// The server refuses a row of this batch and has stored none of it: from now on only that row is looked for.
     pub(super) fn isolate(&mut self, batch: u64, ranges: &Ranges, rows: u64, failure: &Failure) {
         warn!(rows, cause = %failure, "ClickHouse refuses this batch; looking for the rows that it refuses");
-        let mut resume = self.forget_unsent();
-        resume.extend(ranges.iter().map(|(partition, range)| (partition, range.next)));
-        self.isolation = Some(Search { isolation: Isolation::new(batch, ranges), resume });
+        self.search(Isolation::halves_of(batch, ranges), ranges);
     }
 
     /// Takes the search one step further, where it waits for nothing.
@@ -31,6 +30,8 @@ impl Pipeline {
             let consumer = &self.consumer;
             isolation.end_reading(|partition| consumer.position(partition));
         }
+        self.watch_reading();
+        let Some(Search { isolation, .. }) = &mut self.isolation else { return };
         if inserting {
             return;
         }
@@ -50,14 +51,33 @@ impl Pipeline {
     /// Reads a slice of what is at hand into the parts of the search.
     pub(super) fn fill_parts(&mut self) {
         let now = Instant::now();
-        let Some(Search { isolation, .. }) = &mut self.isolation else { return };
+        let Some(Search { isolation, inherited, .. }) = &mut self.isolation else { return };
+        let mut consumed = 0;
+        let mut rejected = 0;
+        let mut tombstones = 0;
         for _ in 0..SLICE {
             match self.consumer.read() {
-                Some(Item::Record(record)) => isolation.take(&record, now),
+                Some(Item::Record(record)) => match isolation.take(&record, now) {
+                    Some(Taken::Row) => consumed += 1,
+                    Some(Taken::Tombstone) => tombstones += 1,
+                    Some(Taken::Rejected(_)) => {
+                        consumed += 1;
+                        rejected += 1;
+                    }
+                    None => {}
+                },
                 // Where the partition stands is asked of the consumer.
                 Some(Item::Passed { .. }) => {}
                 None => break,
             }
+        }
+        // What this process has read before was counted then.
+        if inherited.is_some() {
+            self.progress.send_modify(|progress| {
+                progress.consumed += consumed;
+                progress.tombstones += tombstones;
+                progress.rejected += rejected;
+            });
         }
     }
 
@@ -115,19 +135,25 @@ impl Pipeline {
 
     /// All refused rows are found, all others stored.
     fn found(&mut self) {
-        let Some(Search { isolation, resume }) = self.isolation.take() else { return };
-        let (batch, found) = (isolation.batch, isolation.found());
-        let letters = isolation.into_letters();
-        info!(refused_rows = found, "found the rows that ClickHouse refuses; the others are stored");
+        let Some(Search { isolation, resume, inherited, .. }) = self.isolation.take() else { return };
+        let (batch, found, parts) = (isolation.batch, isolation.found(), isolation.parts());
+        let mut letters = isolation.into_letters();
+        // Those of other partitions are written by their owners, who find the same.
+        letters.retain(|letter| self.assigned.contains(&letter.partition));
+        if found == 0 {
+            info!("what may have been stored before is stored now");
+        } else {
+            info!(refused_rows = found, "found the rows that ClickHouse refuses; the others are stored");
+        }
         self.progress.send_modify(|progress| progress.rejected += found as u64);
         self.unblock();
         if self.mailbox.is_on() {
-            self.stored(batch, letters);
+            self.stored(batch, letters, parts);
         } else {
             letters.iter().for_each(|letter| self.skip(letter));
-            self.stored(batch, Vec::new());
+            self.stored(batch, Vec::new(), Vec::new());
         }
-        self.seek(&resume);
+        self.read_on(&resume, inherited.is_some());
     }
 
     fn skip(&self, letter: &Letter) {

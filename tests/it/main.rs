@@ -18,6 +18,7 @@ mod check;
 mod checks;
 mod codecs;
 mod dead_letters;
+mod doubts;
 mod faults;
 mod first_row;
 mod group_brokers;

@@ -291,9 +291,13 @@ def delete_records(order):
 
 
 def commit_offsets(order):
-    """Commits for a group without members: {group, topic, offsets: {partition: offset}}."""
+    """Commits for a group without members: {group, topic, offsets: {partition: offset}, notes: {partition: text}}."""
     client = reader(order["group"])
-    offsets = [TopicPartition(order["topic"], int(index), offset) for index, offset in order["offsets"].items()]
+    notes = order.get("notes", {})
+    offsets = [
+        TopicPartition(order["topic"], int(index), offset, notes.get(index, ""))
+        for index, offset in order["offsets"].items()
+    ]
     failed = [place.error for place in client.commit(offsets=offsets, asynchronous=False) if place.error]
     client.close()
     if failed:

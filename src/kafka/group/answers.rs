@@ -237,6 +237,7 @@ impl Group {
     ) -> Coordinator {
         let mut after = Coordinator::Keep;
         let mut told = Vec::new();
+        let mut shorten = false;
         for (partition, code) in &answer.partitions {
             // An error of the group comes once for each partition; it is one.
             let verdict =
@@ -250,7 +251,7 @@ impl Group {
                 Verdict::Fine => {
                     member.alive_at = member.alive_at.max(sent); // a commit that was taken keeps the session too
                     if let Some(offset) = offset {
-                        held.committed.insert(*partition, offset);
+                        held.took(&self.intent, self.epoch, *partition, offset);
                     }
                 }
                 Verdict::Retry | Verdict::TakeMemberId => held.commit_not_before = now + RETRY_PAUSE,
@@ -258,7 +259,7 @@ impl Group {
                     held.commit_not_before = now + RETRY_PAUSE;
                     after = Coordinator::Rediscover;
                 }
-                Verdict::WithoutNote => held.notes = false,
+                Verdict::WithoutNote => shorten = true,
                 Verdict::Park => {
                     held.parked.extend(offset.map(|offset| (*partition, offset)));
                 }
@@ -272,6 +273,9 @@ impl Group {
                 }
                 Verdict::Refused => return self.refuse(Api::Commit, *code),
             }
+        }
+        if shorten && let State::Working { held, .. } | State::Revoking { held, .. } = &mut self.state {
+            held.shorten_notes(sent_partitions);
         }
         after
     }
@@ -336,7 +340,6 @@ impl Group {
             TopicView::Present { id, partition_count } => (id, partition_count),
             TopicView::Unasked | TopicView::Missing => (0, 0),
         };
-        let committed = partitions.iter().filter_map(|(index, at)| at.as_ref().map(|at| (*index, at.offset))).collect();
         let assignment = Assignment {
             generation: member.identity.generation,
             topic_id,
@@ -346,7 +349,7 @@ impl Group {
         };
         self.epoch += 1;
         self.phase = Phase::Assigned(assignment.clone());
-        let held = Held { assignment, committed, commit_not_before: now, parked: BTreeMap::new(), notes: true };
+        let held = Held::new(assignment, now);
         self.state = State::Working { member, held, check_at: now + CHECK_INTERVAL };
     }
 
@@ -354,10 +357,10 @@ impl Group {
     fn known_partition_count(&self, committed: &BTreeMap<i32, Option<Committed>>) -> Option<i32> {
         let TopicView::Present { id, partition_count } = self.topic else { return None };
         // A topic that was deleted took its commits with it, or left those of a member that had not noticed.
-        let of_this = |note: &CommitNote| note.topic_id == id || note.topic_id == 0 || id == 0;
+        let of_this = |note: &CommitNote| note.is_of(id);
         let stands = |committed: &Committed| committed.note.as_ref().is_none_or(of_this);
-        let notes = committed.values().flatten().filter_map(|committed| committed.note);
-        let known = notes.map(|note| if of_this(&note) { note.partition_count } else { 0 }).max();
+        let notes = committed.values().flatten().filter_map(|committed| committed.note.as_ref());
+        let known = notes.map(|note| if of_this(note) { note.partition_count } else { 0 }).max();
         match known.or_else(|| (self.born == Some(id)).then_some(0)) {
             Some(known) if known < partition_count => {
                 // Each has been started: from now on they are known.

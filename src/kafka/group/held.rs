@@ -3,22 +3,55 @@
 use std::collections::BTreeMap;
 
 use tokio::time::Instant;
+use tracing::warn;
 
 use crate::kafka::group::state::{Identity, Step};
-use crate::kafka::group::{Assignment, CommitNote, Intent};
+use crate::kafka::group::{Assignment, CommitNote, Intent, PARTS};
 use crate::kafka::protocol::offset_commit::PartitionCommit;
+use crate::part::Part;
 
 /// What a member with an assignment has.
 #[derive(Debug, Clone)]
 pub(super) struct Held {
     pub(super) assignment: Assignment,
-    pub(super) committed: BTreeMap<i32, i64>,
+    pub(super) committed: BTreeMap<i32, Commit>,
     pub(super) commit_not_before: Instant,
     pub(super) parked: BTreeMap<i32, i64>,
-    pub(super) notes: bool,
+    pub(super) notes: Notes,
 }
 
+/// What a partition's commit says: the offset, and the parts that may be stored behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Commit {
+    pub(super) offset: i64,
+    pub(super) parts: Vec<Part>,
+}
+
+/// How much of a note the broker takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Notes {
+    /// All of it.
+    Whole,
+    /// Only how the topic looked.
+    Short,
+    /// None.
+    Off,
+}
+
+/// The longest note: offset.metadata.max.bytes of brokers that were not told otherwise.
+const NOTE_LIMIT: usize = 4096;
+
 impl Held {
+    /// At the beginning of an assignment.
+    pub(super) fn new(assignment: Assignment, now: Instant) -> Self {
+        let commit = |noted: &crate::part::Noted<'_>| {
+            let open = noted.parts.iter().filter(|part| part.is_open_at(noted.partition, noted.committed));
+            (noted.partition, Commit { offset: noted.committed, parts: open.cloned().collect() })
+        };
+        let committed = assignment.noted().iter().map(commit).collect();
+        Self { assignment, committed, commit_not_before: now, parked: BTreeMap::new(), notes: Notes::Whole }
+    }
+
     /// Whether all that the consumer wants committed is (or cannot be, for now).
     pub(super) fn is_clean(&self, intent: &Intent, epoch: u64) -> bool {
         self.uncommitted(intent, epoch).next().is_none()
@@ -28,15 +61,60 @@ impl Held {
         (!self.is_clean(intent, epoch)).then_some(self.commit_not_before)
     }
 
+    /// A commit of this partition was taken.
+    pub(super) fn took(&mut self, intent: &Intent, epoch: u64, partition: i32, offset: i64) {
+        let wanted = self.wanted(intent, epoch, partition).filter(|commit| commit.offset == offset);
+        self.committed.insert(partition, wanted.unwrap_or(Commit { offset, parts: Vec::new() }));
+    }
+
+    /// The broker does not take a partition's note: the parts go first, then the whole.
+    pub(super) fn shorten_notes(&mut self, sent: &[PartitionCommit]) {
+        let with_parts = self.notes == Notes::Whole && sent.iter().any(|commit| commit.metadata.contains(PARTS));
+        self.notes = if with_parts { Notes::Short } else { Notes::Off };
+        if with_parts {
+            warn!("the broker refuses a note of what may be stored already; whoever reads it again may store it twice");
+        }
+    }
+
     /// Commits are fenced by generation only: one of a partition that is not ours would move another member's offset.
-    fn uncommitted<'a>(&'a self, intent: &'a Intent, epoch: u64) -> impl Iterator<Item = (i32, i64)> + 'a {
+    fn uncommitted<'a>(&'a self, intent: &'a Intent, epoch: u64) -> impl Iterator<Item = (i32, Commit)> + 'a {
         let current = intent.epoch == epoch;
-        intent.offsets.iter().map(|(partition, offset)| (*partition, *offset)).filter(move |(partition, offset)| {
-            current
-                && self.assignment.partitions.contains_key(partition)
-                && self.committed.get(partition) != Some(offset)
-                && self.parked.get(partition) != Some(offset)
-        })
+        let own = self.assignment.partitions.keys().filter(move |_| current);
+        own.filter_map(move |partition| Some((*partition, self.wanted(intent, epoch, *partition)?))).filter(
+            move |(partition, commit)| {
+                self.committed.get(partition) != Some(commit) && self.parked.get(partition) != Some(&commit.offset)
+            },
+        )
+    }
+
+    /// What a partition's commit is to say. A note stays until the offset has passed what it speaks of.
+    fn wanted(&self, intent: &Intent, epoch: u64, partition: i32) -> Option<Commit> {
+        let before = self.committed.get(&partition);
+        let told = Some(intent).filter(|intent| intent.epoch == epoch);
+        let moved = told.and_then(|intent| intent.offsets.get(&partition)).copied();
+        let offset = moved.or_else(|| before.map(|commit| commit.offset))?;
+        let parts = told.and_then(|intent| intent.parts.as_ref()).or_else(|| before.map(|commit| &commit.parts));
+        let open = parts.into_iter().flatten().filter(|part| part.is_open_at(partition, offset));
+        Some(Commit { offset, parts: open.cloned().collect() })
+    }
+
+    fn note(&self, parts: Vec<Part>) -> String {
+        // New partitions are not known before each has a commit: whoever gets one without must see that it is new.
+        let partition_count = self.assignment.known_partition_count.unwrap_or(self.assignment.partition_count);
+        let mut note = CommitNote { partition_count, topic_id: self.assignment.topic_id, parts: Some(parts) };
+        if self.notes == Notes::Whole {
+            let text = note.to_text();
+            if text.len() <= NOTE_LIMIT {
+                return text;
+            }
+            warn!(
+                bytes = text.len(),
+                limit = NOTE_LIMIT,
+                "a note of what may be stored already is too long; whoever reads it again may store it twice"
+            );
+        }
+        note.parts = None;
+        if self.notes == Notes::Off { String::new() } else { note.to_text() }
     }
 }
 
@@ -45,13 +123,13 @@ pub(super) fn commit_step(intent: &Intent, epoch: u64, identity: &Identity, held
     if now < held.commit_not_before {
         return None;
     }
-    // New partitions are not known before each has a commit: whoever gets one without must see that it is new.
-    let known = held.assignment.known_partition_count.unwrap_or(held.assignment.partition_count);
-    let note = CommitNote { partition_count: known, topic_id: held.assignment.topic_id };
-    let metadata = if held.notes { note.to_text() } else { String::new() };
     let partitions: Vec<PartitionCommit> = held
         .uncommitted(intent, epoch)
-        .map(|(partition, offset)| PartitionCommit { partition, offset, metadata: metadata.clone() })
+        .map(|(partition, Commit { offset, parts })| PartitionCommit { partition, offset, metadata: held.note(parts) })
         .collect();
     (!partitions.is_empty()).then(|| Step::Commit { identity: identity.clone(), partitions })
 }
+
+#[cfg(test)]
+#[path = "held_tests.rs"]
+mod tests;

@@ -102,7 +102,7 @@ impl Bench {
     fn intend(&mut self, offsets: &[(i32, i64)], drained: bool, leave: bool) {
         let epoch = self.group.membership().epoch;
         let offsets = offsets.iter().copied().collect();
-        self.group.intend(Intent { epoch, offsets, drained, look: false, leave });
+        self.group.intend(Intent { epoch, offsets, parts: None, drained, look: false, leave });
     }
 
     fn phase(&self) -> Phase {
@@ -147,7 +147,7 @@ fn the_way_into_the_group() {
     assert_eq!(bench.next(), Step::FetchOffsets { partitions: vec![0, 1] });
     bench.offsets(&[(0, 5, "partitions=9;topic=7"), (1, -1, "")]);
     let Phase::Assigned(assignment) = bench.phase() else { panic!("must be assigned") };
-    let note = CommitNote { partition_count: 9, topic_id: 7 };
+    let note = CommitNote { partition_count: 9, topic_id: 7, parts: Some(Vec::new()) };
     assert_eq!(
         assignment,
         Assignment {

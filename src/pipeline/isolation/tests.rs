@@ -8,7 +8,7 @@ use crate::clickhouse::types::DataType;
 use crate::columns::Missing;
 use crate::decode::Origin;
 
-fn open() -> Batch {
+pub(super) fn open() -> Batch {
     let column = SchemaColumn {
         name: "a".to_owned(),
         type_name: "UInt32".to_owned(),
@@ -53,7 +53,7 @@ type Played = (Vec<(String, bool)>, Vec<(i32, i64, &'static str)>);
 
 /// Plays the search against a server that refuses these places; the inserts made, and the letters.
 fn search(refused: &[(i32, i64)]) -> Played {
-    let mut isolation = Isolation::new(7, &ranges());
+    let mut isolation = Isolation::halves_of(7, &ranges());
     let mut inserts = Vec::new();
     let mut stored = std::collections::BTreeSet::new();
     while !isolation.is_over() {
@@ -79,7 +79,7 @@ fn search(refused: &[(i32, i64)]) -> Played {
         isolation.end_reading(|partition| ENDS.iter().find(|end| end.0 == partition).map(|end| end.2));
         assert!(!isolation.is_reading());
         while let Some(built) = isolation.next_insert() {
-            let bad = refused.iter().any(|(partition, offset)| built.rest.part.holds(*partition, *offset));
+            let bad = refused.iter().any(|(partition, offset)| built.rest.part().holds(*partition, *offset));
             inserts.push((built.insert.token.clone(), bad));
             if bad {
                 let reason = Reason { class: "server", column: None, text: "no".into(), code: Some(469) };
@@ -118,19 +118,4 @@ async fn when_nothing_is_refused_any_more_all_is_stored() {
     let (inserts, letters) = search(&[]);
     assert_eq!(inserts.len(), 2);
     assert_eq!(letters, [(0, 17, "invalid_json")]);
-}
-
-#[test]
-fn halves_are_whole() {
-    let part = Part::of(&ranges());
-    let [head, tail] = part.halves().unwrap();
-    assert_eq!((head.offsets(), tail.offsets()), (125, 125));
-    assert_eq!(head.spans.len(), 2);
-    let one = Part { spans: vec![Span { partition: 0, first: 5, next: 6 }] };
-    assert_eq!(one.halves(), None);
-    for (partition, first, next) in ENDS {
-        for offset in first..next {
-            assert!(head.holds(partition, offset) ^ tail.holds(partition, offset));
-        }
-    }
 }

@@ -19,6 +19,7 @@ pub(crate) mod load;
 pub(crate) mod member;
 pub(crate) mod process;
 pub(crate) mod raw;
+pub(crate) mod valve;
 
 pub(crate) use bench::{Bench, Table};
 pub(crate) use clickhouse::ClickHouse;

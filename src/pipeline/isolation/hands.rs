@@ -1,0 +1,354 @@
+//! Partitions change hands at any moment while inserts are in doubt, rows are refused and letters are late: against a
+//! server that knows tokens, every event is stored exactly once.
+//!
+//! The log, the server and the loop are a model; batches, tokens, parts, plans, notes and the group's commits are real.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::tests::open;
+use super::*;
+use crate::batch::Why;
+use crate::config::AssignorName;
+use crate::kafka::group::state::{Group, GroupSettings, Step};
+use crate::kafka::group::subscription::{TopicPartitions, encode_assignment};
+use crate::kafka::group::{Assignment, Intent, Phase};
+use crate::kafka::protocol::join_group::JoinGroupResponse;
+use crate::kafka::protocol::metadata::{PartitionMetadata, TopicMetadata};
+use crate::kafka::protocol::offset_commit::OffsetCommitResponse;
+use crate::kafka::protocol::offset_fetch::{FetchedOffset, OffsetFetchResponse};
+use crate::kafka::protocol::sync_group::SyncGroupResponse;
+use crate::part::plan;
+
+const PARTITIONS: i32 = 4;
+const END: i64 = 60;
+
+/// Decisions out of a seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+
+    fn one_in(&mut self, sides: u64) -> bool {
+        self.below(sides) == 0
+    }
+}
+
+/// What lies at an offset.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Row,
+    Refused,
+    Unreadable,
+    Gap,
+}
+
+fn place(partition: i32, offset: i64) -> Place {
+    match (partition, offset) {
+        (_, offset) if offset % 7 == i64::from(partition) => Place::Gap,
+        (1, 20 | 21) | (2, 45) => Place::Refused,
+        (3, 33) | (0, 5) => Place::Unreadable,
+        _ => Place::Row,
+    }
+}
+
+/// What the members share.
+struct World {
+    dice: Dice,
+    /// Offset and note of each partition.
+    committed: BTreeMap<i32, (i64, String)>,
+    tokens: BTreeSet<String>,
+    stored: BTreeMap<(i32, i64), u32>,
+    lettered: BTreeSet<(i32, i64)>,
+}
+
+#[derive(PartialEq, Eq)]
+enum Outcome {
+    Stored,
+    Refused,
+    /// Stored or not: the answer did not come.
+    Unknown,
+}
+
+impl World {
+    fn insert(&mut self, insert: &Insert, places: &[(i32, i64)], calm: bool) -> Outcome {
+        let rows = places
+            .iter()
+            .filter(|(partition, offset)| matches!(place(*partition, *offset), Place::Row | Place::Refused));
+        assert_eq!(insert.block.rows, rows.clone().count() as u64, "a part has the rows of its offsets");
+        let lost = !calm && self.dice.one_in(4);
+        if lost && self.dice.one_in(2) {
+            return Outcome::Unknown; // it never came
+        }
+        if places.iter().any(|(partition, offset)| place(*partition, *offset) == Place::Refused) {
+            return if lost { Outcome::Unknown } else { Outcome::Refused };
+        }
+        if self.tokens.insert(insert.token.clone()) {
+            rows.for_each(|place| *self.stored.entry(*place).or_default() += 1);
+        }
+        if lost { Outcome::Unknown } else { Outcome::Stored }
+    }
+
+    /// A member of the group with this share, as the real state machine makes it.
+    fn join(&self, share: &[i32]) -> (Group, Assignment) {
+        let (now, second) = (Instant::now(), std::time::Duration::from_secs(1));
+        let settings = GroupSettings {
+            group_id: "g".into(),
+            topic: "t".into(),
+            instance_id: None,
+            assignors: vec![AssignorName::Range],
+            session_timeout: 30 * second,
+            heartbeat_interval: 3 * second,
+            rebalance_timeout: 60 * second,
+        };
+        let mut group = Group::new(settings, now);
+        let member_id = "m".to_owned();
+        let (protocol, leader) = ("range".to_owned(), "other".to_owned());
+        let joined = JoinGroupResponse { error: 0, generation: 1, protocol, leader, member_id, members: vec![] };
+        group.joined(joined, now, now);
+        let assignment = encode_assignment(&TopicPartitions::from([("t".to_owned(), share.to_vec())]));
+        group.synced(&SyncGroupResponse { error: 0, assignment }, now, now);
+        let partitions = (0..PARTITIONS).map(|index| PartitionMetadata { error: 0, index, leader: 1 }).collect();
+        group.metadata(&[TopicMetadata { error: 0, name: "t".into(), id: 7, partitions }], now);
+        let offset = |(partition, (offset, metadata)): (&i32, &(i64, String))| FetchedOffset {
+            partition: *partition,
+            offset: *offset,
+            metadata: metadata.clone(),
+            error: 0,
+        };
+        let partitions = self.committed.iter().map(offset).collect();
+        group.offsets_fetched(&OffsetFetchResponse { error: 0, partitions }, now);
+        match group.membership().phase {
+            Phase::Assigned(assignment) => (group, assignment),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Lets the state machine commit what it wants to.
+    fn commit(&mut self, group: &mut Group, offsets: &BTreeMap<i32, i64>, parts: Option<Vec<Part>>) {
+        let now = Instant::now();
+        let intent = Intent { epoch: group.membership().epoch, offsets: offsets.clone(), parts, ..Intent::default() };
+        group.intend(intent);
+        group.heartbeat(0, now, now);
+        if let Step::Commit { partitions, .. } = group.next(now) {
+            for commit in &partitions {
+                let before = self.committed.insert(commit.partition, (commit.offset, commit.metadata.clone()));
+                assert!(before.is_none_or(|(offset, _)| offset <= commit.offset), "a commit went back");
+            }
+            let answer =
+                OffsetCommitResponse { partitions: partitions.iter().map(|commit| (commit.partition, 0)).collect() };
+            group.committed(&partitions, &answer, now, now);
+        }
+        assert!(!matches!(group.next(now), Step::Commit { .. }), "all is committed");
+    }
+
+    /// One member's time with its partitions; `calm` when nothing goes wrong and all is read.
+    fn reign(&mut self, share: &[i32], calm: bool) {
+        let (mut group, assignment) = self.join(share);
+        let mut member =
+            Member { at: BTreeMap::new(), commits: BTreeMap::new(), stuck: BTreeSet::new(), unsettled: Vec::new() };
+        member.at.extend(share.iter().map(|index| (*index, self.committed[index].0)));
+        let own = |places: &[(i32, i64)]| places.iter().copied().filter(|at| share.contains(&at.0)).collect::<Vec<_>>();
+        if let Some(plan) = plan(&assignment.noted()) {
+            let mut isolation = Isolation::of(0, plan.parts);
+            if let Some(parts) = self.run(&mut isolation, calm) {
+                return self.commit(&mut group, &member.commits, Some(parts));
+            }
+            let places: Vec<_> =
+                isolation.into_letters().iter().map(|letter| (letter.partition, letter.offset)).collect();
+            self.lettered.extend(own(&places));
+            member.settle(plan.own.into_iter().map(|(index, (_, to))| (index, to)), Vec::new());
+            self.commit(&mut group, &member.commits, None);
+        }
+        let mut batches = if calm { u64::MAX } else { self.dice.below(4) };
+        while batches > 0 && member.at.values().any(|at| *at < END) {
+            batches -= 1;
+            let (ranges, batch, places) = self.read(&mut member);
+            let part = Part::of(&ranges);
+            let ends: Vec<_> = ranges.iter().map(|(index, range)| (index, range.next)).collect();
+            let mut parts = vec![part.clone()];
+            let mut letters = batch.letters;
+            if let Some(insert) = &batch.insert {
+                let outcome = self.insert(insert, &places, calm);
+                let isolation = match outcome {
+                    Outcome::Stored => None,
+                    Outcome::Refused => Some(Isolation::halves_of(0, &ranges)),
+                    Outcome::Unknown if self.dice.one_in(2) => Some(Isolation::of(0, vec![part])),
+                    Outcome::Unknown => {
+                        member.unsettled.push(part);
+                        return self.commit(&mut group, &member.commits, Some(member.unsettled));
+                    }
+                };
+                if let Some(mut isolation) = isolation {
+                    if let Some(doubts) = self.run(&mut isolation, calm) {
+                        member.unsettled.extend(doubts);
+                        return self.commit(&mut group, &member.commits, Some(member.unsettled));
+                    }
+                    parts = isolation.parts();
+                    letters = isolation.into_letters();
+                }
+            }
+            let late = !calm && self.dice.one_in(4);
+            let places: Vec<_> = letters.iter().map(|letter| (letter.partition, letter.offset)).collect();
+            if late {
+                member.stuck.extend(places.iter().map(|at| at.0));
+            } else {
+                self.lettered.extend(places);
+            }
+            member.settle(ends, parts);
+            self.commit(&mut group, &member.commits, None);
+        }
+        self.commit(&mut group, &member.commits, Some(member.unsettled));
+    }
+
+    /// Reads a batch that ends anywhere.
+    fn read(&mut self, member: &mut Member) -> (Ranges, crate::batch::Closed, Vec<(i32, i64)>) {
+        let mut batch = open();
+        let mut places = Vec::new();
+        let mut left = 1 + self.dice.below(40);
+        let now = Instant::now();
+        while left > 0 && member.at.values().any(|at| *at < END) {
+            let behind: Vec<i32> = member.at.iter().filter(|(_, at)| **at < END).map(|(index, _)| *index).collect();
+            let partition = behind[self.dice.below(behind.len() as u64) as usize];
+            let run = 1 + self.dice.below(8);
+            let at = member.at.get_mut(&partition).unwrap();
+            for _ in 0..run.min(left) {
+                if *at < END {
+                    if place(partition, *at) == Place::Gap {
+                        batch.passed(partition, *at, *at + 1, now);
+                    } else {
+                        with_record(partition, *at, |record| drop(batch.take(record, now)));
+                        places.push((partition, *at));
+                    }
+                    *at += 1;
+                }
+                left -= 1;
+            }
+        }
+        let closed = batch.close(Why::Rows);
+        (closed.ranges.clone(), closed, places)
+    }
+
+    /// Runs a search; the parts in doubt when the partitions are taken away before it is over.
+    fn run(&mut self, isolation: &mut Isolation, calm: bool) -> Option<Vec<Part>> {
+        while !isolation.is_over() {
+            let from = isolation.begin_reading(open);
+            if !calm && self.dice.one_in(12) {
+                return Some(isolation.parts());
+            }
+            let now = Instant::now();
+            for (partition, first) in &from {
+                for offset in (*first..END).filter(|offset| place(*partition, *offset) != Place::Gap) {
+                    with_record(*partition, offset, |record| drop(isolation.take(record, now)));
+                }
+            }
+            isolation.end_reading(|_| Some(END));
+            while let Some(Built { insert, rest }) = isolation.next_insert() {
+                let spans = rest.part().spans().iter();
+                let places: Vec<(i32, i64)> = spans
+                    .flat_map(|span| (span.first..span.next).map(|offset| (span.partition, offset)))
+                    .filter(|(partition, offset)| place(*partition, *offset) != Place::Gap)
+                    .collect();
+                match self.insert(&insert, &places, calm) {
+                    Outcome::Stored => isolation.stored(rest),
+                    Outcome::Refused => {
+                        let reason = Reason { class: "server", column: None, text: "no".into(), code: Some(469) };
+                        isolation.refused(rest, reason);
+                    }
+                    Outcome::Unknown if self.dice.one_in(2) => isolation.again(rest),
+                    Outcome::Unknown => {
+                        let mut parts = isolation.parts();
+                        parts.push(rest.part().clone());
+                        return Some(parts);
+                    }
+                }
+            }
+        }
+        None
+    }
+}
+
+/// What a member knows.
+struct Member {
+    /// The next offset to read.
+    at: BTreeMap<i32, i64>,
+    /// What may be committed.
+    commits: BTreeMap<i32, i64>,
+    /// Partitions that wait for letters: nothing more of them is committed.
+    stuck: BTreeSet<i32>,
+    /// Stored, and not committed everywhere.
+    unsettled: Vec<Part>,
+}
+
+impl Member {
+    /// Stored as these parts up to these ends.
+    fn settle(&mut self, ends: impl IntoIterator<Item = (i32, i64)>, parts: Vec<Part>) {
+        for (partition, end) in ends {
+            self.at.insert(partition, end);
+            if !self.stuck.contains(&partition) {
+                self.commits.insert(partition, end);
+            }
+        }
+        self.unsettled.extend(parts);
+    }
+}
+
+fn with_record(partition: i32, offset: i64, take: impl FnOnce(&Record<'_>)) {
+    let value = match place(partition, offset) {
+        Place::Unreadable => b"unreadable".to_vec(),
+        _ => format!("{{\"a\": {offset}}}").into_bytes(),
+    };
+    let (timestamp, key, value) = (offset * 3, None, Some(value.as_slice()));
+    take(&Record { partition, offset, timestamp, key, value, headers: b"\0" });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_event_is_stored_once_whoever_reads_it(seed in 1_u64..) {
+        let committed = (0..PARTITIONS).map(|index| (index, (0, String::new()))).collect();
+        let mut world = World {
+            dice: Dice(seed),
+            committed,
+            tokens: BTreeSet::new(),
+            stored: BTreeMap::new(),
+            lettered: BTreeSet::new(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let _clock = runtime.enter();
+        for generation in 0.. {
+            let members = 1 + world.dice.below(3);
+            let mut shares = vec![Vec::new(); members as usize];
+            for partition in 0..PARTITIONS {
+                shares[world.dice.below(members) as usize].push(partition);
+            }
+            let calm = generation == 6;
+            for share in shares.iter().filter(|share| !share.is_empty()) {
+                world.reign(share, calm);
+            }
+            if calm {
+                break;
+            }
+        }
+        for partition in 0..PARTITIONS {
+            prop_assert_eq!(world.committed[&partition].0, END);
+            for offset in 0..END {
+                let at = (partition, offset);
+                let (times, letter) = (world.stored.get(&at).copied().unwrap_or(0), world.lettered.contains(&at));
+                let wanted = match place(partition, offset) {
+                    Place::Row => (1, false),
+                    Place::Refused | Place::Unreadable => (0, true),
+                    Place::Gap => (0, false),
+                };
+                prop_assert_eq!((times, letter), wanted, "{:?}", at);
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What becomes of a batch once its insert or its letters come back.
+
+use std::collections::BTreeMap;
+
+use tokio::time::Instant;
+use tracing::{debug, error, warn};
+
+use super::mail::Mail;
+use super::{Phase, Pipeline, Sent, millis};
+use crate::clickhouse::inserter::Ended;
+use crate::dead_letter::{Delivered, Letter};
+use crate::offsets::Ranges;
+use crate::part::Part;
+
+impl Pipeline {
+    /// An insert has ended. One that may have stored its rows goes out again as it was, from here or, once the partitions
+    /// are being given away, from their next owner.
+    pub(super) fn inserted(&mut self, sent: Sent, ended: Ended) {
+        let Sent { batch, era, ranges, letters, why, rows } = sent;
+        let current = era == self.era;
+        match ended {
+            Ended::Stored { took, attempts, .. } => {
+                debug!(rows, why = why.name(), attempts, took_ms = millis(took), current, "stored a batch");
+                self.hold.reset();
+                self.guard.judged(false, rows);
+                if current {
+                    self.stored(batch, letters, vec![Part::of(&ranges)]);
+                }
+            }
+            _ if !current => debug!(rows, "an insert of an earlier assignment is over"),
+            Ended::Forgotten { why, on_wire_unknown } => {
+                warn!(rows, why, on_wire_unknown, "gave up an insert; its events will be read again");
+                self.read_again(batch, &ranges, on_wire_unknown);
+            }
+            Ended::SchemaChanged { failure, on_wire_unknown } => {
+                warn!(rows, cause = %failure, "the table has changed; reading its columns and the batch again");
+                self.describe_at = Instant::now();
+                self.hold_back();
+                self.read_again(batch, &ranges, on_wire_unknown);
+            }
+            Ended::BadRows { failure, on_wire_unknown: false } if self.phase == Phase::Working => {
+                self.isolate(batch, &ranges, rows, &failure);
+            }
+            Ended::BadRows { failure, on_wire_unknown } => {
+                // An earlier attempt may have stored the rows: the batch read anew says for certain what is refused.
+                error!(rows, cause = %failure, "ClickHouse refuses a row of this batch; reading it again");
+                self.hold_back();
+                self.read_again(batch, &ranges, on_wire_unknown);
+            }
+        }
+    }
+
+    /// The rows of a batch are in the table, stored as these parts; with its letters it is settled.
+    pub(super) fn stored(&mut self, batch: u64, letters: Vec<Letter>, parts: Vec<Part>) {
+        if letters.is_empty() {
+            self.commit(batch);
+        } else {
+            // The partitions without a letter wait for nothing.
+            let waiting = letters.iter().map(|letter| letter.partition).collect();
+            let moved = self.tracker.settled_but(batch, &waiting);
+            if !moved.is_empty() {
+                self.consumer.commit(&moved);
+            }
+            self.mailbox.push(Mail { batch, era: self.era, letters });
+        }
+        if self.tracker.is_open(batch) {
+            self.unsettled.insert(batch, parts);
+            self.note_doubts();
+        }
+    }
+
+    pub(super) fn delivered(&mut self, mail: &Mail, delivered: Delivered) {
+        if mail.era == self.era {
+            match delivered {
+                Delivered::All => self.commit(mail.batch),
+                Delivered::GivenUp => {
+                    warn!(letters = mail.letters.len(), "gave up dead letters; their events will be read again");
+                    self.mailbox.clear();
+                }
+            }
+        }
+        self.hold_late_partitions(Instant::now());
+    }
+
+    /// Partitions whose dead letters are late wait; the others go on.
+    pub(super) fn hold_late_partitions(&mut self, now: Instant) {
+        let late = self.mailbox.late(now);
+        if late == self.held {
+            return;
+        }
+        if !late.is_empty() {
+            warn!(partitions = ?late, "partitions wait for their dead letters");
+        }
+        self.held = late;
+        if self.phase == Phase::Working && self.isolation.is_none() {
+            self.seek(&BTreeMap::new());
+        }
+    }
+
+    fn commit(&mut self, batch: u64) {
+        let moved = self.tracker.settled(batch);
+        let tracker = &self.tracker;
+        self.unsettled.retain(|batch, _| tracker.is_open(*batch));
+        if !moved.is_empty() {
+            self.consumer.commit(&moved);
+        }
+    }
+
+    /// Forgets a batch and all that was read behind it, and goes back to the first offsets. What may be stored is read
+    /// with the same ranges, what certainly is not with any.
+    fn read_again(&mut self, batch: u64, ranges: &Ranges, may_be_stored: bool) {
+        if may_be_stored && self.phase == Phase::Working {
+            return self.send_again(batch, ranges);
+        }
+        if may_be_stored {
+            self.doubt(Part::of(ranges));
+        }
+        self.tracker.forgotten(batch);
+        let mut from = self.forget_unsent();
+        from.extend(ranges.iter().map(|(partition, range)| (partition, range.first)));
+        if self.phase == Phase::Working {
+            self.seek(&from);
+        }
+    }
+
+    /// Forgets what is closed or open and was not sent; the first offset of each partition in it.
+    pub(super) fn forget_unsent(&mut self) -> BTreeMap<i32, i64> {
+        let mut from = self.batch.forget();
+        if let Some(pending) = self.waiting.take() {
+            self.tracker.forgotten(pending.batch);
+            // What was closed lies before what is open.
+            from.extend(pending.ranges.iter().map(|(partition, range)| (partition, range.first)));
+        }
+        from
+    }
+}

@@ -1,0 +1,176 @@
+//! The outcome of an insert is unknown when the partitions change hands: with a deduplication window nothing is lost and
+//! nothing doubled, whoever owns them next.
+
+use serde_json::json;
+
+use crate::harness::fleet::LIMIT;
+use crate::harness::valve::Valve;
+use crate::harness::{Bench, ClickHouse, Consumer, Fleet, Kafka, Series, Table};
+
+const RATE: u32 = 2_500;
+const BATCH: u64 = 500;
+const WITH_WINDOW: Table = Table { window: true, views: true };
+const WITHOUT_WINDOW: Table = Table { window: false, views: true };
+const GAVE_UP: [&str; 2] = ["gave up an insert", r#""on_wire_unknown":true"#];
+const TOOK_UP: [&str; 1] = ["sending them again as they were"];
+
+fn bench(name: &str, table: Table) -> Bench<'static> {
+    Bench::new(name, Kafka::shared(), ClickHouse::shared(), table)
+}
+
+fn fleet<'a>(bench: &'a Bench<'a>, url: &str, replicas: usize) -> Fleet<'a> {
+    Fleet::start(bench, replicas, &[("CLICKHOUSE_URL", url), ("BATCH_SIZE", "500")])
+}
+
+fn has(replica: &Consumer, words: &[&str]) -> bool {
+    replica.find_log(words).is_some()
+}
+
+#[test]
+fn a_stop_with_an_insert_in_doubt_and_a_start() {
+    for table in [WITH_WINDOW, WITHOUT_WINDOW] {
+        let bench = bench("stopdoubt", table);
+        let valve = Valve::before(bench.clickhouse);
+        let mut fleet = fleet(&bench, &valve.url(), 1);
+        let load = bench.load(RATE);
+        fleet.wait_progress(2_000);
+        valve.cut_an_answer();
+        let gone = fleet.pick();
+        gone.stop();
+        assert!(has(&gone, &GAVE_UP), "the outcome was known");
+        valve.open();
+        fleet.add();
+        fleet.wait_progress(2_000);
+        assert_eq!(has(&fleet.replicas[0], &TOOK_UP), table.window);
+        let series = Series::end(&format!("SIGTERM, an insert in doubt ({table:?})"), fleet, load.stop(), &[]);
+        let allowed = if table.window { 0 } else { BATCH };
+        assert!(series.duplicates <= allowed, "{series:?} with {table:?}");
+    }
+}
+
+#[test]
+fn rebalances_with_inserts_in_doubt_and_another_split_after_each() {
+    for table in [WITH_WINDOW, WITHOUT_WINDOW] {
+        let bench = bench("splitdoubt", table);
+        let valve = Valve::before(bench.clickhouse);
+        let mut fleet = fleet(&bench, &valve.url(), 3);
+        let load = bench.load(RATE);
+        fleet.wait_progress(2_000);
+        valve.cut_an_answer();
+        // Shares of 4, 6 and 12 partitions; until the server is back, what is noted stays noted.
+        let mut gone = Vec::new();
+        for _ in 0..2 {
+            gone.push(fleet.pick());
+            gone.last().unwrap().stop();
+            fleet.wait_even();
+        }
+        let in_doubt = gone.iter().chain(&fleet.replicas).filter(|replica| has(replica, &GAVE_UP)).count() as u64;
+        assert!(in_doubt > 0, "every outcome was known");
+        valve.open();
+        fleet.wait_progress(2_000);
+        assert_eq!(has(&fleet.replicas[0], &TOOK_UP), table.window);
+        fleet.add();
+        fleet.wait_even();
+        let name = format!("3, 2, 1, 2 replicas, {in_doubt} inserts in doubt ({table:?})");
+        let series = Series::end(&name, fleet, load.stop(), &[]);
+        let allowed = if table.window { 0 } else { in_doubt * BATCH };
+        assert!(series.duplicates <= allowed, "{series:?} with {table:?}");
+    }
+}
+
+#[test]
+fn a_server_that_hangs_past_the_limits_of_a_rebalance_and_a_stop() {
+    let clickhouse = ClickHouse::start("ingest", "sandarb");
+    let bench = Bench::new("hungdoubt", Kafka::shared(), &clickhouse, WITH_WINDOW);
+    let env = [
+        ("CLICKHOUSE_TIMEOUT_MS", "3000"),
+        ("KAFKA_REBALANCE_TIMEOUT_MS", "10000"),
+        ("SHUTDOWN_TIMEOUT_MS", "5000"),
+        ("BATCH_SIZE", "500"),
+    ];
+    let mut fleet = Fleet::start(&bench, 3, &env);
+    let load = bench.load(RATE);
+    fleet.wait_progress(2_000);
+    clickhouse.signal("STOP");
+    // The first time limit leaves the outcome unknown, and no later attempt ends that.
+    for replica in &fleet.replicas {
+        replica.wait_log(LIMIT, &["the insert failed"]);
+    }
+    let gone = fleet.pick();
+    gone.signal("TERM");
+    println!("a replica that could not finish ended with {:?}", gone.wait_exit(LIMIT));
+    fleet.wait_even();
+    let late = "outlasted the rebalance limit";
+    assert!(fleet.replicas.iter().any(|replica| has(replica, &[late])), "nobody waited for the limit");
+    clickhouse.signal("CONT");
+    fleet.wait_progress(2_000);
+    assert!(fleet.replicas.iter().any(|replica| has(replica, &TOOK_UP)), "nobody was told");
+    let series = Series::end("a stop and a rebalance while ClickHouse hangs", fleet, load.stop(), &[]);
+    assert_eq!(series.duplicates, 0);
+}
+
+#[test]
+fn the_table_changes_while_an_insert_is_in_doubt() {
+    let bench = bench("alterdoubt", WITH_WINDOW);
+    let valve = Valve::before(bench.clickhouse);
+    let fleet = fleet(&bench, &valve.url(), 2);
+    let load = bench.load(RATE);
+    fleet.wait_progress(2_000);
+    valve.cut_an_answer();
+    bench.clickhouse.query(&format!("ALTER TABLE {}.events DROP COLUMN source_ip", bench.database));
+    valve.open();
+    fleet.wait_progress(4_000);
+    let settled = "what may have been stored before is stored now";
+    assert!(fleet.replicas.iter().any(|replica| has(replica, &[settled])), "the outcome was known");
+    let series = Series::end("ALTER TABLE, an insert in doubt", fleet, load.stop(), &[]);
+    assert_eq!(series.duplicates, 0);
+}
+
+#[test]
+fn notes_that_cannot_be_used_are_passed_over() {
+    let bench = bench("oddnotes", WITH_WINDOW);
+    let all = bench.produce(3_000);
+    let (kafka, group, topic) = (bench.kafka, &bench.group, &bench.topic);
+    let ends = kafka.end_offsets(topic);
+    let kept = |partition: i32, first: i64| u64::try_from(ends[&partition] - first).unwrap();
+    kafka.peer(&json!({"op": "delete_records", "topic": topic, "offsets": {"0": 20}}));
+    // The client commits the zero byte behind a text too: a last semicolon keeps it out of the parts.
+    let notes = json!({
+        "0": "partitions=12;topic=0;parts=0:0+u,4:0+5;", // its log begins at 20 by now
+        "1": "partitions=12;topic=000000000000000000000000000000ff;parts=1:0+9;",
+        "2": "partitions=12;topic=0;parts=2:?;",
+        "3": "partitions=12;topic=0;parts=3:0+5,4:0+5;",
+    });
+    let offsets = json!({"0": 0, "1": 0, "2": 0, "3": 0});
+    kafka.peer(&json!({"op": "commit_offsets", "group": group, "topic": topic, "offsets": offsets, "notes": notes}));
+    let consumer = bench.start(&[]);
+    let line = consumer.wait_log(LIMIT, &["cannot be read, or is of an earlier topic"]);
+    assert_eq!((&line["level"], &line["partitions"]), (&json!("WARNING"), &json!("[1, 2]")));
+    let line = consumer.wait_log(LIMIT, &["may be stored twice"]);
+    assert_eq!((&line["level"], &line["why"]), (&json!("WARNING"), &json!("the log no longer has it")));
+    let rows = all.end - 20;
+    bench.wait_rows(&consumer, rows, LIMIT);
+    bench.wait_committed_to_the_end(&consumer, LIMIT);
+    consumer.stop();
+    assert_eq!((bench.rows(), bench.tally(all).surplus), (rows, 0));
+    assert!(kept(0, 20) > 10, "there was enough in partition 0");
+}
+
+#[test]
+fn a_part_is_sent_whole_and_each_partition_goes_on_at_its_own_commit() {
+    let bench = bench("passed", WITH_WINDOW);
+    let all = bench.produce(3_000);
+    let (kafka, group, topic) = (bench.kafka, &bench.group, &bench.topic);
+    // The owner of partition 5 has settled the part and gone on; partition 4 has lost its note, 6 has no commit.
+    let notes = json!({"3": "partitions=12;topic=0;parts=3:0+5,4:0+7,5:0+5;"});
+    let offsets = json!({"3": 0, "4": 0, "5": 50});
+    kafka.peer(&json!({"op": "commit_offsets", "group": group, "topic": topic, "offsets": offsets, "notes": notes}));
+    let consumer = bench.start(&[]);
+    let line = consumer.wait_log(LIMIT, &TOOK_UP);
+    assert_eq!((&line["parts"], &line["partitions"]), (&json!(1), &json!("[3, 4]")));
+    let rows = all.end - 50 + 5;
+    bench.wait_rows(&consumer, rows, LIMIT);
+    bench.wait_committed_to_the_end(&consumer, LIMIT);
+    consumer.stop();
+    assert_eq!((bench.rows(), bench.tally(all).surplus), (rows, 0));
+}
