@@ -117,6 +117,8 @@ struct Sent {
     letters: Vec<Letter>,
     why: Why,
     rows: u64,
+    /// Of the body.
+    bytes: usize,
 }
 
 /// The inserter is here, or away with a job.
@@ -138,8 +140,19 @@ enum Job {
     Part {
         era: u64,
         rest: Rest,
+        bytes: usize,
     },
     Ask,
+}
+
+impl Job {
+    /// Bytes of the body that is on the wire.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Insert(Sent { bytes, .. }) | Self::Part { bytes, .. } => *bytes,
+            Self::Ask => 0,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -149,8 +162,9 @@ enum Done {
     Probed,
 }
 
-/// Events read in one go, before other tasks get the thread.
+/// Events read in one go, before other tasks get the thread; and the bytes of their values.
 const SLICE: usize = 1000;
+const SLICE_BYTES: usize = 256 * 1024;
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 const DESCRIBE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long nothing is read after nearly everything was bad.
@@ -294,11 +308,12 @@ impl Pipeline {
         }
         let (job, insert) = if let Some(search) = &mut self.isolation {
             let Some(built) = search.isolation.next_insert() else { return };
-            (Job::Part { era: self.era, rest: built.rest }, built.insert)
+            let bytes = built.insert.block.body.len();
+            (Job::Part { era: self.era, rest: built.rest, bytes }, built.insert)
         } else {
             let Some(Pending { batch, era, ranges, insert, letters, why }) = self.waiting.take() else { return };
-            let rows = insert.block.rows;
-            (Job::Insert(Sent { batch, era, ranges, letters, why, rows }), insert)
+            let (rows, bytes) = (insert.block.rows, insert.block.body.len());
+            (Job::Insert(Sent { batch, era, ranges, letters, why, rows, bytes }), insert)
         };
         let mut fence = self.consumer.fence();
         let mut stop = self.patience.subscribe();
@@ -327,14 +342,15 @@ impl Pipeline {
         self.probe_at = Instant::now() + PROBE_INTERVAL;
         match (what, done) {
             (Job::Insert(sent), Done::Insert(ended)) => self.inserted(sent, ended),
-            (Job::Part { era, rest }, Done::Insert(ended)) => self.part_ended(era, rest, ended),
+            (Job::Part { era, rest, .. }, Done::Insert(ended)) => self.part_ended(era, rest, ended),
             (_, Done::Described(described)) => self.described(described),
             (_, Done::Probed | Done::Insert(_)) => {}
         }
+        self.tell_memory();
     }
 
     fn inserted(&mut self, sent: Sent, ended: Ended) {
-        let Sent { batch, era, ranges, letters, why, rows } = sent;
+        let Sent { batch, era, ranges, letters, why, rows, .. } = sent;
         let current = era == self.era;
         match ended {
             Ended::Stored { took, attempts, .. } => {

@@ -4,10 +4,10 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::isolation::{Isolation, Refused, Rest};
-use super::{HOPELESS_PAUSE, Phase, Pipeline, SLICE, Search};
+use super::{HOPELESS_PAUSE, Phase, Pipeline, SLICE, SLICE_BYTES, Search};
 use crate::clickhouse::error::Failure;
 use crate::clickhouse::inserter::Ended;
-use crate::dead_letter::{Letter, Reason};
+use crate::dead_letter::{Letter, Reason, SERVER};
 use crate::kafka::records::reader::Item;
 use crate::offsets::Ranges;
 
@@ -51,9 +51,16 @@ impl Pipeline {
     pub(super) fn fill_parts(&mut self) {
         let now = Instant::now();
         let Some(Search { isolation, .. }) = &mut self.isolation else { return };
+        let mut bytes = 0;
         for _ in 0..SLICE {
+            if bytes >= SLICE_BYTES {
+                break;
+            }
             match self.consumer.read() {
-                Some(Item::Record(record)) => isolation.take(&record, now),
+                Some(Item::Record(record)) => {
+                    bytes += record.value.map_or(0, <[u8]>::len);
+                    isolation.take(&record, now);
+                }
                 // Where the partition stands is asked of the consumer.
                 Some(Item::Passed { .. }) => {}
                 None => break,
@@ -119,7 +126,10 @@ impl Pipeline {
         let (batch, found) = (isolation.batch, isolation.found());
         let letters = isolation.into_letters();
         info!(refused_rows = found, "found the rows that ClickHouse refuses; the others are stored");
-        self.progress.send_modify(|progress| progress.rejected += found as u64);
+        self.progress.send_modify(|progress| {
+            progress.rejected += found as u64;
+            progress.rejected_by_class.add(SERVER, found as u64);
+        });
         self.unblock();
         if self.mailbox.is_on() {
             self.stored(batch, letters);
