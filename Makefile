@@ -10,13 +10,14 @@ LACKING := $(if $(filter 2.% 3.%,$(KAFKA_VERSION)),members_of_the_new_protocol_c
 
 .NOTPARALLEL:
 .PHONY: help demo test unit integration manifests faults fmt lint release size image-test reproducible clean setup bench
+.PHONY: bench-latency bench-flat
 
 # Tests without services that read what is deployed and what is linked; all others are integration tests.
 MANIFESTS := manifests dependencies
 INTEGRATION := it $(filter-out $(MANIFESTS),$(basename $(notdir $(wildcard tests/*.rs))))
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 demo: ## run the whole thing: Kafka, the program, ClickHouse, 100,000 events (DEMO=native|compose, DEMO_EXIT=1)
 	@command -v python3 >/dev/null || dev/setup demo
@@ -42,8 +43,9 @@ manifests: ## tests of what is deployed (k8s/, Compose, Dockerfile) and of the d
 
 faults: export SANDARB_CONSUMER_BIN ?= $(RELEASE)/sandarb-consumer
 faults: export FAULT_ROUNDS ?= 20
-faults: setup release ## the group's tests with long series of faults; prints what each did to the events
+faults: setup release ## the tests of group and memory, long: prints what each fault did to the events, and memory
 	cargo test --workspace --locked --test it -- --test-threads=1 --nocapture group_ $(LACKING:%=--skip %)
+	MEMORY_EVENTS=1000000 OUTAGE_SECONDS=300 cargo test --locked --test it -- --test-threads=1 --nocapture memory::
 
 fmt: ## format the code
 	cargo fmt --all
@@ -67,6 +69,12 @@ reproducible: ## build twice, in two places, and compare the bytes (takes long)
 bench: setup release ## CPU, memory and speed beside a program on rdkafka (BENCH_RUNS, BENCH_EVENTS; see benches/README.md)
 	cargo build --manifest-path benches/baseline/Cargo.toml --locked --release --target-dir "$(TARGET_DIR)/baseline"
 	@benches/run
+
+bench-latency: setup release ## how soon an event is visible, how soon the program answers and stores
+	@benches/latency
+
+bench-flat: setup release ## CPU of an event by the number of events and of partitions
+	@benches/flat
 
 clean: ## remove what was built; the cache of dev/setup stays
 	cargo clean

@@ -196,6 +196,16 @@ impl Batch {
         std::mem::take(&mut self.ranges).iter().map(|(partition, range)| (partition, range.first)).collect()
     }
 
+    /// Bytes held: of the open columns, and of the records that cannot be rows.
+    pub fn held(&self) -> (usize, usize) {
+        (self.rows.bytes(), self.letter_bytes)
+    }
+
+    /// How often keys came since the last call that no column has.
+    pub fn unknown_keys_seen(&mut self) -> u64 {
+        self.rows.unknown_keys().take_seen()
+    }
+
     /// Names of unknown keys that were not told of yet.
     pub fn new_unknown_keys(&mut self) -> Vec<String> {
         self.rows.unknown_keys().take_new()

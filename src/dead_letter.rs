@@ -162,7 +162,7 @@ const LOG_EVERY: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 /// The class of rows that only the server refuses.
-const SERVER: &str = "server";
+pub const SERVER: &str = "server";
 const MAX_REASON: usize = 1000;
 
 impl DeadLetters {

@@ -23,4 +23,5 @@ pub mod pipeline;
 pub mod progress;
 pub mod run;
 pub mod shutdown;
+pub mod stall;
 pub mod telemetry;

@@ -27,6 +27,23 @@ pub struct KafkaProgress {
     pub blocked: Option<String>,
     /// Why single partitions wait, by index.
     pub blocked_partitions: BTreeMap<i32, String>,
+    /// Generations joined so far: each came with a rebalance.
+    pub rebalances: u64,
+    /// Per partition the next offset to read, as it stood when the last answer was read to its end.
+    pub positions: BTreeMap<i32, i64>,
+    /// Per partition the end of what may be read, as the last answer told: the last stable offset, or with
+    /// read_uncommitted the high watermark.
+    pub ends: BTreeMap<i32, i64>,
+}
+
+impl KafkaProgress {
+    /// Per partition how many offsets lie before the end.
+    pub fn lags(&self) -> impl Iterator<Item = (i32, i64)> {
+        self.ends.iter().filter_map(|(partition, end)| {
+            let position = self.positions.get(partition)?;
+            Some((*partition, end.saturating_sub(*position).max(0)))
+        })
+    }
 }
 
 /// Published by the inserter.
@@ -44,6 +61,44 @@ pub struct InsertProgress {
     pub failed_attempts: u64,
     /// Why nothing can be stored, in a sentence with the cure.
     pub blocked: Option<String>,
+    /// How long the attempts took that stored something.
+    pub took: Latencies,
+}
+
+/// How long things took, counted into buckets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Latencies {
+    /// How many took no longer than the bound of the same index, and longer than the bound before.
+    pub counts: [u64; LATENCY_BOUNDS.len()],
+    /// How many there were in all, the longer ones among them.
+    pub count: u64,
+    /// All together.
+    pub sum: Duration,
+}
+
+/// The buckets' upper bounds.
+pub const LATENCY_BOUNDS: [Duration; 9] = [
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(20),
+];
+
+impl Latencies {
+    /// Counts one.
+    pub fn add(&mut self, took: Duration) {
+        let fitting = self.counts.iter_mut().zip(LATENCY_BOUNDS).find(|(_, bound)| took <= *bound);
+        if let Some((count, _)) = fitting {
+            *count += 1;
+        }
+        self.count += 1;
+        self.sum = self.sum.saturating_add(took);
+    }
 }
 
 /// Published by the pipeline.
@@ -55,15 +110,52 @@ pub struct PipelineProgress {
     pub tombstones: u64,
     /// Events that cannot become rows.
     pub rejected: u64,
+    /// The same by class.
+    pub rejected_by_class: Classes,
+    /// Keys of events that no column has: each time that one came.
+    pub unknown_keys: u64,
     /// Letters that the dead-letter topic has.
     pub dead_lettered: u64,
     /// Why nothing is read (a column that no event can fill, say), in a sentence with the cure.
     pub blocked: Option<String>,
     /// Why dead letters cannot be written, in a sentence with the cure.
     pub letters_blocked: Option<String>,
+    /// Where the memory is.
+    pub memory: Memory,
 }
 
-/// The reading ends of all three.
+/// Counts by class. Classes are few.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Classes(pub Vec<(&'static str, u64)>);
+
+impl Classes {
+    /// Counts so many more of a class.
+    pub fn add(&mut self, class: &'static str, more: u64) {
+        match self.0.iter_mut().find(|(name, _)| *name == class) {
+            Some((_, count)) => *count += more,
+            None => self.0.push((class, more)),
+        }
+    }
+}
+
+/// What the memory budget goes to, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// MEMORY_BUDGET_BYTES.
+    pub budget: usize,
+    /// The fetch answer that is being read.
+    pub answer: usize,
+    /// The buffer for decompressed records.
+    pub decompressed: usize,
+    /// Open columns.
+    pub columns: usize,
+    /// Encoded batches that wait or are on the wire.
+    pub bodies: usize,
+    /// Records that become dead letters.
+    pub letters: usize,
+}
+
+/// The reading ends of all.
 #[derive(Debug, Clone)]
 pub struct Progress {
     /// The group's and the consumer's.
@@ -72,6 +164,8 @@ pub struct Progress {
     pub insert: watch::Receiver<InsertProgress>,
     /// The pipeline's.
     pub pipeline: watch::Receiver<PipelineProgress>,
+    /// The longest stall of the loop lately.
+    pub stall: watch::Receiver<Duration>,
 }
 
 /// Logs how far the program has come, every `every`, for ever. May be cancelled.
@@ -161,6 +255,24 @@ mod tests {
         assert_eq!(counts(u64::MAX, 0).since(counts(0, 0), Duration::ZERO).events_per_second, u64::MAX);
     }
 
+    #[test]
+    fn latencies_fall_into_the_bucket_of_their_bound() {
+        let mut took = Latencies::default();
+        for ms in [0, 10, 11, 20_000, 20_001] {
+            took.add(Duration::from_millis(ms));
+        }
+        assert_eq!(took.counts, [2, 1, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!((took.count, took.sum), (5, Duration::from_millis(40_022)));
+    }
+
+    #[test]
+    fn lag_is_known_where_both_ends_are() {
+        let mut kafka = KafkaProgress::default();
+        kafka.positions.extend([(0, 5), (1, 9), (2, 1)]);
+        kafka.ends.extend([(0, 15), (1, 7), (3, 4)]);
+        assert_eq!(kafka.lags().collect::<Vec<_>>(), [(0, 10), (1, 0)]);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_line_each_time_with_what_is_new_and_what_is_in_all() {
         let captured = Captured::default();
@@ -170,7 +282,8 @@ mod tests {
         let (kafka, kafka_end) = watch::channel(KafkaProgress::default());
         let (insert, insert_end) = watch::channel(InsertProgress::default());
         let (pipeline, pipeline_end) = watch::channel(PipelineProgress::default());
-        let progress = Progress { kafka: kafka_end, insert: insert_end, pipeline: pipeline_end };
+        let (_stall, stall) = watch::channel(Duration::ZERO);
+        let progress = Progress { kafka: kafka_end, insert: insert_end, pipeline: pipeline_end, stall };
         let lines = tokio::spawn(log_lines(progress, Duration::from_secs(10)));
         tokio::task::yield_now().await;
         kafka.send_modify(|kafka| {

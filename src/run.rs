@@ -23,8 +23,9 @@ use crate::kafka::fetching::FetchSettings;
 use crate::kafka::group::state::GroupSettings;
 use crate::kafka::producer::Producer;
 use crate::pipeline::{Pipeline, PipelineSettings};
-use crate::progress::{self, InsertProgress, KafkaProgress, PipelineProgress, Progress};
+use crate::progress::{self, InsertProgress, KafkaProgress, Memory, PipelineProgress, Progress};
 use crate::shutdown::{self, requested};
+use crate::stall::watch_loop;
 
 /// Why the program ends other than by a clean stop.
 #[derive(Debug, Error)]
@@ -94,12 +95,15 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let mut stop = shutdown::signals()?;
     let (kafka, kafka_out) = watch::channel(KafkaProgress::default());
     let (insert, insert_out) = watch::channel(InsertProgress::default());
-    let (pipeline, pipeline_out) = watch::channel(PipelineProgress::default());
-    let progress = Progress { kafka: kafka_out, insert: insert_out, pipeline: pipeline_out };
+    let memory = Memory { budget: config.memory_budget, ..Memory::default() };
+    let (pipeline, pipeline_out) = watch::channel(PipelineProgress { memory, ..PipelineProgress::default() });
+    let (stall, stall_out) = watch::channel(Duration::ZERO);
+    let progress = Progress { kafka: kafka_out, insert: insert_out, pipeline: pipeline_out, stall: stall_out };
     let health = Health::new(progress.clone(), config.health_http_status);
     let (end_admin, admin_end) = watch::channel(false);
     tokio::spawn(admin::serve(listener, health, admin_end));
     tokio::spawn(progress::log_lines(progress, PROGRESS_LINE));
+    tokio::spawn(watch_loop(stall));
     info!(
         version = env!("CARGO_PKG_VERSION"),
         port,

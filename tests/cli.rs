@@ -81,7 +81,8 @@ async fn healthcheck_passes_on_what_health_says() {
     });
     let (insert, insert_end) = watch::channel(InsertProgress { connected: true, ..InsertProgress::default() });
     let (pipeline, pipeline_end) = watch::channel(PipelineProgress::default());
-    let progress = Progress { kafka: kafka_end, insert: insert_end, pipeline: pipeline_end };
+    let (_stall, stall) = watch::channel(Duration::ZERO);
+    let progress = Progress { kafka: kafka_end, insert: insert_end, pipeline: pipeline_end, stall };
     let (stop, stop_end) = watch::channel(false);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port().to_string();

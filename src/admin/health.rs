@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use serde_json::ser::Formatter;
 use tokio::time::Instant;
 
+use super::metrics;
 use crate::config::HealthHttpStatus;
 use crate::progress::{InsertProgress, KafkaProgress, PipelineProgress, Progress};
 use crate::telemetry::timestamp;
@@ -39,6 +40,11 @@ impl Health {
         Snapshot::of(&self.progress).reasons(Instant::now())
     }
 
+    /// The body of /metrics.
+    pub(super) fn metrics(&self) -> String {
+        metrics::text(&Snapshot::of(&self.progress), self.started_at, Instant::now())
+    }
+
     /// The body of /status.
     pub(super) fn status(&self) -> Result<String, serde_json::Error> {
         let now = Instant::now();
@@ -57,6 +63,8 @@ pub struct Snapshot {
     pub insert: InsertProgress,
     /// The pipeline's.
     pub pipeline: PipelineProgress,
+    /// The longest stall of the loop lately.
+    pub stall: Duration,
 }
 
 impl Snapshot {
@@ -66,6 +74,7 @@ impl Snapshot {
             kafka: progress.kafka.borrow().clone(),
             insert: progress.insert.borrow().clone(),
             pipeline: progress.pipeline.borrow().clone(),
+            stall: *progress.stall.borrow(),
         }
     }
 
@@ -76,7 +85,7 @@ impl Snapshot {
 
     /// Why the program is unhealthy, each in a sentence; nothing when it is healthy.
     pub fn reasons(&self, now: Instant) -> Vec<String> {
-        let Self { kafka, insert, pipeline } = self;
+        let Self { kafka, insert, pipeline, .. } = self;
         let mut reasons = Vec::new();
         if !self.kafka_connected(now) {
             reasons.push("Kafka: no recent contact with the group".to_owned());
@@ -109,19 +118,23 @@ impl Snapshot {
 
     /// Everything, for people.
     pub fn status(&self, started_at: SystemTime, uptime_seconds: u64, now: Instant) -> StatusReport {
-        let Self { kafka, insert, pipeline } = self.clone();
+        let lags = self.kafka.lags().collect();
+        let Self { kafka, insert, pipeline, stall } = self.clone();
         StatusReport {
             status: self.verdict(now),
             reasons: self.reasons(now),
             version: env!("CARGO_PKG_VERSION"),
             started_at: timestamp(started_at),
             uptime_seconds,
+            loop_stall_seconds: stall.as_secs_f64(),
             kafka: KafkaStatus {
                 connected: self.kafka_connected(now),
                 state: kafka.state,
                 member_id: kafka.member_id,
                 generation: kafka.generation,
                 partitions: kafka.partitions,
+                rebalances: kafka.rebalances,
+                lags,
                 errors: kafka.errors,
                 blocked: kafka.blocked,
                 blocked_partitions: kafka.blocked_partitions,
@@ -145,7 +158,7 @@ impl Snapshot {
         }
     }
 
-    fn kafka_connected(&self, now: Instant) -> bool {
+    pub(super) fn kafka_connected(&self, now: Instant) -> bool {
         self.kafka.good_until.is_some_and(|until| now < until)
     }
 
@@ -184,13 +197,14 @@ impl HealthReport {
 }
 
 /// The body of /status. For people: fields may be added.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StatusReport {
     status: Status,
     reasons: Vec<String>,
     version: &'static str,
     started_at: String,
     uptime_seconds: u64,
+    loop_stall_seconds: f64,
     kafka: KafkaStatus,
     clickhouse: ClickHouseStatus,
     events: EventStatus,
@@ -203,6 +217,9 @@ struct KafkaStatus {
     member_id: String,
     generation: i32,
     partitions: Vec<i32>,
+    rebalances: u64,
+    /// Offsets that were not read yet.
+    lags: BTreeMap<i32, i64>,
     errors: u64,
     blocked: Option<String>,
     blocked_partitions: BTreeMap<i32, String>,

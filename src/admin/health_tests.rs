@@ -98,6 +98,10 @@ async fn status_tells_everything() {
     snapshot.insert.rows = 10;
     snapshot.insert.last_stored_at = Some(at(STARTED));
     snapshot.pipeline.tombstones = 2;
+    snapshot.kafka.rebalances = 2;
+    snapshot.kafka.ends.insert(0, 100);
+    snapshot.kafka.positions.insert(0, 60);
+    snapshot.stall = Duration::from_millis(20);
     let json = serde_json::to_value(snapshot.status(at(STARTED), 61, now)).unwrap();
     assert_eq!(
         json,
@@ -107,12 +111,15 @@ async fn status_tells_everything() {
             "version": env!("CARGO_PKG_VERSION"),
             "started_at": "2026-02-07T10:00:00.000000Z",
             "uptime_seconds": 61,
+            "loop_stall_seconds": 0.02,
             "kafka": {
                 "connected": true,
                 "state": "stable",
                 "member_id": "m-1",
                 "generation": 4,
                 "partitions": [0, 3],
+                "rebalances": 2,
+                "lags": {"0": 40},
                 "errors": 0,
                 "blocked": null,
                 "blocked_partitions": {"3": "a record of 9000000 bytes"}

@@ -1,6 +1,7 @@
-//! The HTTP endpoints for probes and people: /health, /livez, /readyz, /status.
+//! The HTTP endpoints for probes and people: /health, /livez, /readyz, /status, /metrics.
 
 mod health;
+mod metrics;
 mod server;
 
 pub use health::{Health, HealthReport, Snapshot, StatusReport};

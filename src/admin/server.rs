@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::health::Health;
+use super::metrics;
 use crate::backoff::Backoff;
 
 /// Answers on `listener` until `stop` is true or its sender is gone. Never ends before; faults of single connections
@@ -144,7 +145,8 @@ fn answer(method: &Method, path: &str, health: &Health) -> Response<Full<Bytes>>
             Ok(json) => respond(StatusCode::OK, JSON, json),
             Err(error) => respond(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
         },
-        _ => return respond(StatusCode::NOT_FOUND, TEXT, "there are /health, /livez, /readyz and /status\n"),
+        "/metrics" => respond(StatusCode::OK, metrics::CONTENT_TYPE, health.metrics()),
+        _ => return respond(StatusCode::NOT_FOUND, TEXT, NOT_FOUND),
     };
     if method == Method::GET || method == Method::HEAD {
         return response;
@@ -175,6 +177,7 @@ const HEADER_BYTES: usize = 16 * 1024;
 const HEADER_TIME: Duration = Duration::from_secs(5);
 const LIFETIME: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(1);
+const NOT_FOUND: &str = "there are /health, /livez, /readyz, /status and /metrics\n";
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 

@@ -23,7 +23,8 @@ async fn start(http_status: HealthHttpStatus) -> Fixture {
     });
     let (insert, insert_end) = watch::channel(InsertProgress { connected: true, ..InsertProgress::default() });
     let (pipeline, pipeline_end) = watch::channel(PipelineProgress::default());
-    let progress = Progress { kafka: kafka_end, insert: insert_end, pipeline: pipeline_end };
+    let (_, stall) = watch::channel(Duration::ZERO);
+    let progress = Progress { kafka: kafka_end, insert: insert_end, pipeline: pipeline_end, stall };
     let (stop, stop_end) = watch::channel(false);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -134,7 +135,7 @@ async fn unknown_paths_and_methods() {
     for path in ["/", "/healthz", "/health/", "//health"] {
         let (head, body) = fixture.get(path).await;
         assert!(head.starts_with("http/1.1 404 "), "{path}: {head}");
-        assert_eq!(body, "there are /health, /livez, /readyz and /status\n");
+        assert_eq!(body, "there are /health, /livez, /readyz, /status and /metrics\n");
     }
     let (head, _) = fixture.get("/health?verbose=1").await;
     assert!(head.starts_with("http/1.1 200 "), "{head}");

@@ -157,8 +157,9 @@ impl Inserter {
                 return tries.forgotten(NOT_OURS);
             }
             tries.made += 1;
+            let sent = Instant::now();
             let Some(failure) = self.attempt(insert, tries.made).await else {
-                self.stored(insert.block.rows);
+                self.stored(insert.block.rows, sent.elapsed());
                 if tries.made > 1 {
                     tracing::info!(attempts = tries.made, rows = insert.block.rows, "the insert went through");
                 }
@@ -241,12 +242,13 @@ impl Inserter {
         });
     }
 
-    fn stored(&mut self, rows: u64) {
+    fn stored(&mut self, rows: u64, took: Duration) {
         self.client.unpin();
         self.progress.send_modify(|progress| {
             progress.connected = true;
             progress.rows += rows;
             progress.batches += 1;
+            progress.took.add(took);
             progress.last_stored_at = Some(SystemTime::now());
             progress.blocked = None;
         });

@@ -126,7 +126,7 @@ variables! {
         "Longest time in ms from the first event of a batch to its insert";
     HEALTH_PORT: u16 = parse::port, Open, Value("8079"),
         "a whole number from 0 to 65535 (0: any free port, named in the log)",
-        "Port of /health, /livez, /readyz and /status";
+        "Port of /health, /livez, /readyz, /status and /metrics";
     LOG_LEVEL: LogLevel = parse::log_level, Open, Value("INFO"),
         "DEBUG, INFO, WARNING (WARN), ERROR (CRITICAL), in any case",
         "Least level that is logged";

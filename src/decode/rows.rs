@@ -46,6 +46,7 @@ pub struct UnknownKeys {
     /// Keys beyond the names that are kept.
     pub others: u64,
     unreported: Vec<String>,
+    seen: u64,
 }
 
 impl UnknownKeys {
@@ -59,7 +60,13 @@ impl UnknownKeys {
         std::mem::take(&mut self.unreported)
     }
 
+    /// How often any came since the last call.
+    pub fn take_seen(&mut self) -> u64 {
+        std::mem::take(&mut self.seen)
+    }
+
     pub(super) fn count(&mut self, key: &str) {
+        self.seen += 1;
         if let Some(count) = self.counts.get_mut(key) {
             *count += 1;
         } else if self.counts.len() < MAX_UNKNOWN && key.len() <= MAX_UNKNOWN_BYTES {

@@ -197,6 +197,14 @@ impl Consumer {
         self.positions.get(&partition).copied()
     }
 
+    /// Bytes held: of the answer being read, and of the buffer for decompressed records.
+    pub fn held(&self) -> (usize, usize) {
+        match &self.reader {
+            Some(reader) => reader.held(),
+            None => (0, self.decompressor.held()),
+        }
+    }
+
     /// Forgets what was read: partitions go on at these offsets, the others where they stand. Those in `held` are not
     /// read until the next seek. Partitions of other members may be among `offsets`; they are read until then.
     pub fn seek(&mut self, offsets: &BTreeMap<i32, i64>, held: &BTreeSet<i32>) {
@@ -268,6 +276,7 @@ impl Consumer {
         if let Some(reader) = self.reader.take() {
             let (decompressor, bytes) = reader.into_parts();
             self.decompressor = decompressor;
+            self.progress.send_modify(|progress| progress.positions.clone_from(&self.positions));
             if let Some(home) = &self.home {
                 hand_back(home, bytes);
             }
@@ -293,6 +302,7 @@ impl Consumer {
                 let plan = plan(&assignment.noted());
                 self.positions.clear();
                 self.damage.clear();
+                self.forget_lags();
                 let stages = assignment
                     .partitions
                     .iter()
@@ -324,7 +334,15 @@ impl Consumer {
     fn forget_assignment(&mut self) -> bool {
         self.stop_reading();
         self.positions.clear();
+        self.forget_lags();
         self.assignment.take().is_some()
+    }
+
+    fn forget_lags(&self) {
+        self.progress.send_modify(|progress| {
+            progress.positions.clear();
+            progress.ends.clear();
+        });
     }
 
     async fn ended(&mut self) -> Event {
@@ -373,6 +391,9 @@ impl Consumer {
     /// True when the partition stood elsewhere.
     fn start_at(&mut self, partition: i32, offset: i64) -> bool {
         let before = self.positions.insert(partition, offset);
+        self.progress.send_modify(|progress| {
+            progress.positions.insert(partition, offset);
+        });
         // At once, so that `latest` means the same moment after the next rebalance, on idle partitions too.
         self.commit(&BTreeMap::from([(partition, offset)]));
         before.is_some_and(|before| before != offset)

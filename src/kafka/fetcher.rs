@@ -251,6 +251,9 @@ impl Fetcher {
     async fn came_back(&mut self, mut leader: Leader, cycle: Cycle) {
         let now = Instant::now();
         self.away.retain(|node| *node != leader.node);
+        if !cycle.ends.is_empty() {
+            self.progress.send_modify(|progress| progress.ends.extend(cycle.ends));
+        }
         if let Some(fault) = cycle.failed {
             self.count_error();
             if leader.failed(now) {

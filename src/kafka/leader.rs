@@ -53,6 +53,8 @@ pub(super) struct Cycle {
     pub(super) starts: Vec<(i32, Start)>,
     pub(super) troubles: Vec<(i32, Trouble)>,
     pub(super) failed: Option<KafkaError>,
+    /// Per partition the end of what may be read.
+    pub(super) ends: Vec<(i32, i64)>,
 }
 
 /// Why a partition cannot be fetched.
@@ -261,6 +263,8 @@ impl Leader {
         if answer.error != 0 {
             return Err(KafkaError::Code { peer, api: "Fetch", code: answer.error });
         }
+        let known = answer.partitions.iter().filter(|fetched| fetched.error == 0);
+        cycle.ends.extend(known.map(|fetched| (fetched.partition, fetched.readable_end(settings.isolation))));
         let sections = self.take_sections(&asked, &answer, cycle);
         if !sections.is_empty() {
             self.single = false;

@@ -145,7 +145,7 @@ impl Pipeline {
         match &self.slot {
             Slot::Away { what, .. } => match &**what {
                 Job::Insert(sent) if sent.era == self.era => parts.push(Part::of(&sent.ranges)),
-                Job::Part { era, rest } if *era == self.era => parts.push(rest.part().clone()),
+                Job::Part { era, rest, .. } if *era == self.era => parts.push(rest.part().clone()),
                 Job::Insert(_) | Job::Part { .. } | Job::Ask => {}
             },
             Slot::Here(_) | Slot::Empty => {}

@@ -135,6 +135,8 @@ struct Sent {
     letters: Vec<Letter>,
     why: Why,
     rows: u64,
+    /// Of the body.
+    bytes: usize,
 }
 
 /// The inserter is here, or away with a job.
@@ -156,8 +158,19 @@ enum Job {
     Part {
         era: u64,
         rest: Rest,
+        bytes: usize,
     },
     Ask,
+}
+
+impl Job {
+    /// Bytes of the body that is on the wire.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Insert(Sent { bytes, .. }) | Self::Part { bytes, .. } => *bytes,
+            Self::Ask => 0,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -167,8 +180,9 @@ enum Done {
     Probed,
 }
 
-/// Events read in one go, before other tasks get the thread.
+/// Events read in one go, before other tasks get the thread; and the bytes of their values.
 const SLICE: usize = 1000;
+const SLICE_BYTES: usize = 256 * 1024;
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 const DESCRIBE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long nothing is read after nearly everything was bad.
@@ -315,11 +329,12 @@ impl Pipeline {
         }
         let (job, insert) = if let Some(search) = &mut self.isolation {
             let Some(built) = search.isolation.next_insert() else { return };
-            (Job::Part { era: self.era, rest: built.rest }, built.insert)
+            let bytes = built.insert.block.body.len();
+            (Job::Part { era: self.era, rest: built.rest, bytes }, built.insert)
         } else {
             let Some(Pending { batch, era, ranges, insert, letters, why }) = self.waiting.take() else { return };
-            let rows = insert.block.rows;
-            (Job::Insert(Sent { batch, era, ranges, letters, why, rows }), insert)
+            let (rows, bytes) = (insert.block.rows, insert.block.body.len());
+            (Job::Insert(Sent { batch, era, ranges, letters, why, rows, bytes }), insert)
         };
         let mut fence = self.consumer.fence();
         let mut stop = self.patience.subscribe();
@@ -348,10 +363,11 @@ impl Pipeline {
         self.probe_at = Instant::now() + PROBE_INTERVAL;
         match (what, done) {
             (Job::Insert(sent), Done::Insert(ended)) => self.inserted(sent, ended),
-            (Job::Part { era, rest }, Done::Insert(ended)) => self.part_ended(era, rest, ended),
+            (Job::Part { era, rest, .. }, Done::Insert(ended)) => self.part_ended(era, rest, ended),
             (_, Done::Described(described)) => self.described(described),
             (_, Done::Probed | Done::Insert(_)) => {}
         }
+        self.tell_memory();
     }
 
     /// Forgets what was fetched and goes on at these offsets, with the partitions that may be read now.

@@ -16,7 +16,7 @@ impl Pipeline {
     /// An insert has ended. One that may have stored its rows goes out again as it was, from here or, once the partitions
     /// are being given away, from their next owner.
     pub(super) fn inserted(&mut self, sent: Sent, ended: Ended) {
-        let Sent { batch, era, ranges, letters, why, rows } = sent;
+        let Sent { batch, era, ranges, letters, why, rows, .. } = sent;
         let current = era == self.era;
         match ended {
             Ended::Stored { took, attempts, .. } => {

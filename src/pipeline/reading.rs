@@ -3,10 +3,11 @@
 use tokio::time::Instant;
 use tracing::{error, warn};
 
-use super::{HOPELESS_DESCRIBE, HOPELESS_PAUSE, Pipeline, SLICE};
+use super::{HOPELESS_DESCRIBE, HOPELESS_PAUSE, Pipeline, SLICE, SLICE_BYTES, Slot};
 use crate::batch::Taken;
 use crate::decode::Reject;
 use crate::kafka::records::reader::Item;
+use crate::progress::{Classes, Memory};
 
 impl Pipeline {
     /// Reads a slice of what is at hand into the batch.
@@ -18,45 +19,60 @@ impl Pipeline {
         let mut consumed = 0;
         let mut tombstones = 0;
         let mut rejected = 0;
+        let mut classes = Classes::default();
+        let mut bytes = 0;
         for _ in 0..SLICE {
             let Some(item) = self.consumer.read() else { break };
             match item {
                 Item::Passed { partition, from, next } => self.batch.passed(partition, from, next, now),
-                Item::Record(record) => match self.batch.take(&record, now) {
-                    Taken::Row => {
-                        consumed += 1;
-                        self.guard.read();
+                Item::Record(record) => {
+                    bytes += record.value.map_or(0, <[u8]>::len);
+                    match self.batch.take(&record, now) {
+                        Taken::Row => {
+                            consumed += 1;
+                            self.guard.read();
+                        }
+                        Taken::Tombstone => tombstones += 1,
+                        Taken::Rejected(reject) => {
+                            consumed += 1;
+                            rejected += 1;
+                            classes.add(reject.class.name(), 1);
+                            if let Some(column) = &reject.column {
+                                self.guard.failed_on(column);
+                            }
+                            if rejected == 1 || !self.mailbox.is_on() {
+                                let place = (record.partition, record.offset);
+                                log_reject(&self.settings.origin.topic, place, &reject, self.mailbox.is_on());
+                            }
+                            if self.guard.hopeless_column().is_some() {
+                                break;
+                            }
+                        }
                     }
-                    Taken::Tombstone => tombstones += 1,
-                    Taken::Rejected(reject) => {
-                        consumed += 1;
-                        rejected += 1;
-                        if let Some(column) = &reject.column {
-                            self.guard.failed_on(column);
-                        }
-                        if rejected == 1 || !self.mailbox.is_on() {
-                            let place = (record.partition, record.offset);
-                            log_reject(&self.settings.origin.topic, place, &reject, self.mailbox.is_on());
-                        }
-                        if self.guard.hopeless_column().is_some() {
-                            break;
-                        }
-                    }
-                },
+                }
             }
             if let Some(why) = self.batch.is_due(now) {
                 self.close(why);
+                break;
+            }
+            if bytes >= SLICE_BYTES {
                 break;
             }
         }
         if rejected > 1 && self.mailbox.is_on() {
             warn!(rejected, "more events cannot be read; each becomes a dead letter");
         }
+        let unknown_keys = self.batch.unknown_keys_seen();
         self.progress.send_modify(|progress| {
             progress.consumed += consumed;
             progress.tombstones += tombstones;
             progress.rejected += rejected;
+            for (class, count) in classes.0 {
+                progress.rejected_by_class.add(class, count);
+            }
+            progress.unknown_keys += unknown_keys;
         });
+        self.tell_memory();
         for key in self.batch.new_unknown_keys() {
             warn!(key, "events have a key that no column of the table has; its values are not stored");
         }
@@ -65,6 +81,23 @@ impl Pipeline {
         } else if consumed > rejected {
             self.unblock();
         }
+    }
+
+    /// Publishes where the memory is.
+    pub(super) fn tell_memory(&self) {
+        let (answer, decompressed) = self.consumer.held();
+        let (columns, letters) = self.batch.held();
+        let waiting = self.waiting.as_ref();
+        let sent = match &self.slot {
+            Slot::Away { what, .. } => what.bytes(),
+            Slot::Here(_) | Slot::Empty => 0,
+        };
+        let bodies = sent + waiting.map_or(0, |pending| pending.insert.block.body.len());
+        let letters = letters + self.mailbox.bytes();
+        self.progress.send_modify(|progress| {
+            let budget = progress.memory.budget;
+            progress.memory = Memory { budget, answer, decompressed, columns, bodies, letters };
+        });
     }
 
     /// One column fails every event: that is no poison, but a fault of the table or of the producers.

@@ -4,11 +4,11 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::isolation::{Isolation, Refused, Rest};
-use super::{HOPELESS_PAUSE, Phase, Pipeline, SLICE, Search};
+use super::{HOPELESS_PAUSE, Phase, Pipeline, SLICE, SLICE_BYTES, Search};
 use crate::batch::Taken;
 use crate::clickhouse::error::Failure;
 use crate::clickhouse::inserter::Ended;
-use crate::dead_letter::{Letter, Reason};
+use crate::dead_letter::{Letter, Reason, SERVER};
 use crate::kafka::records::reader::Item;
 use crate::offsets::Ranges;
 
@@ -55,17 +55,24 @@ impl Pipeline {
         let mut consumed = 0;
         let mut rejected = 0;
         let mut tombstones = 0;
+        let mut bytes = 0;
         for _ in 0..SLICE {
+            if bytes >= SLICE_BYTES {
+                break;
+            }
             match self.consumer.read() {
-                Some(Item::Record(record)) => match isolation.take(&record, now) {
-                    Some(Taken::Row) => consumed += 1,
-                    Some(Taken::Tombstone) => tombstones += 1,
-                    Some(Taken::Rejected(_)) => {
-                        consumed += 1;
-                        rejected += 1;
+                Some(Item::Record(record)) => {
+                    bytes += record.value.map_or(0, <[u8]>::len);
+                    match isolation.take(&record, now) {
+                        Some(Taken::Row) => consumed += 1,
+                        Some(Taken::Tombstone) => tombstones += 1,
+                        Some(Taken::Rejected(_)) => {
+                            consumed += 1;
+                            rejected += 1;
+                        }
+                        None => {}
                     }
-                    None => {}
-                },
+                }
                 // Where the partition stands is asked of the consumer.
                 Some(Item::Passed { .. }) => {}
                 None => break,
@@ -145,7 +152,10 @@ impl Pipeline {
         } else {
             info!(refused_rows = found, "found the rows that ClickHouse refuses; the others are stored");
         }
-        self.progress.send_modify(|progress| progress.rejected += found as u64);
+        self.progress.send_modify(|progress| {
+            progress.rejected += found as u64;
+            progress.rejected_by_class.add(SERVER, found as u64);
+        });
         self.unblock();
         if self.mailbox.is_on() {
             self.stored(batch, letters, parts);

@@ -253,6 +253,36 @@ def produce_many(order):
     return {}
 
 
+def produce_events(order):
+    """{topic, partition, count, size, config, event_time}: events with a metadata text of `size` bytes that compresses well, as
+    large batches as the configuration lets them become."""
+    failed = []
+    client = Producer(BOOTSTRAP | {"acks": "all"} | order.get("config", {}))
+    for index in range(order["count"]):
+        text = f"{index:08d} governs the prompt; "
+        event = {
+            "event_id": f"{order['partition']:08x}-0000-4000-8000-{index:012x}",
+            "event_type": "audit",
+            "org_id": f"org-{index % 50}",
+            "event_time": order.get("event_time") or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "metadata": (text * (order["size"] // len(text) + 1))[: order["size"]],
+        }
+        while True:
+            try:
+                client.produce(
+                    order["topic"],
+                    partition=order["partition"],
+                    value=json.dumps(event).encode(),
+                    on_delivery=lambda error, _: failed.append(error) if error else None,
+                )
+                break
+            except BufferError:
+                client.poll(0.5)
+    if client.flush(2 * LIMIT) or failed:
+        raise RuntimeError(f"not delivered: {failed[:1]}")
+    return {}
+
+
 TRANSACTIONAL = {}
 
 
@@ -319,6 +349,7 @@ OPS = (
     produce,
     consume,
     produce_many,
+    produce_events,
     transact,
     delete_records,
     commit_offsets,

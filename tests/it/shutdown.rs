@@ -1,10 +1,12 @@
 //! Stops in the middle of a flood.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::harness::bench::SHIPPED;
-use crate::harness::{Bench, ClickHouse, Kafka};
+use crate::harness::{Bench, ClickHouse, Kafka, same};
 
+/// What a clean stop would wait out, and no test may.
+const AT_ONCE: Duration = Duration::from_secs(2);
 const STOPS: u64 = 10;
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -47,4 +49,64 @@ fn a_stop_while_clickhouse_is_away_is_quick_and_loses_nothing() {
     bench.wait_rows(&consumer, 5_000, LIMIT);
     consumer.stop();
     bench.assert_exactly_once(0..5_000);
+}
+
+/// A program that holds rows which ClickHouse does not take: it accepts connections and answers nothing.
+fn before_a_server_that_hangs(bench: &Bench<'_>, more: &[(&str, &str)]) -> crate::harness::Consumer {
+    let consumer = bench.start(more);
+    bench.produce(2_000);
+    bench.wait_rows(&consumer, 2_000, LIMIT);
+    bench.wait_committed_to_the_end(&consumer, LIMIT);
+    bench.clickhouse.signal("STOP");
+    bench.produce(3_000);
+    // All are read: some are on the wire, the others in the open batch.
+    consumer.wait(LIMIT, "all events are consumed", || {
+        let (_, health) = consumer.health()?;
+        same(health["events_consumed"].as_u64(), Some(5_000))
+    });
+    consumer
+}
+
+/// Nothing was committed that is not stored, and a new start brings the rest.
+fn assert_nothing_is_lost(bench: &Bench<'_>) {
+    bench.clickhouse.signal("CONT");
+    let consumer = bench.start(&[]);
+    bench.wait_rows(&consumer, 5_000, LIMIT);
+    bench.wait_committed_to_the_end(&consumer, LIMIT);
+    consumer.stop();
+    let tally = bench.tally(0..5_000);
+    assert!(tally.missing.is_empty() && tally.foreign.is_empty(), "{tally:?}");
+    assert!(tally.surplus <= 2_000, "{} rows too many: more than the batch in doubt", tally.surplus);
+}
+
+#[test]
+fn a_second_signal_ends_at_once_while_clickhouse_hangs() {
+    for (first, second) in [("TERM", "TERM"), ("TERM", "INT"), ("INT", "TERM")] {
+        let clickhouse = ClickHouse::start("ingest", "sandarb");
+        let bench = Bench::new("stop_twice", Kafka::shared(), &clickhouse, SHIPPED);
+        let consumer = before_a_server_that_hangs(&bench, &[]);
+        consumer.signal(first);
+        consumer.wait_log(LIMIT, &["stopping: inserting and committing what is held"]);
+        // It waits for the outcome of what is on the wire, and answers meanwhile.
+        consumer.wait_health(503, LIMIT);
+        let asked = Instant::now();
+        consumer.signal(second);
+        assert_eq!(consumer.wait_exit(AT_ONCE), Some(1), "SIG{first}, SIG{second}");
+        assert!(asked.elapsed() < AT_ONCE);
+        consumer.wait_log_of_the_ended(&["WARNING", "at once after a second signal", &format!("SIG{second}")]);
+        assert_nothing_is_lost(&bench);
+    }
+}
+
+#[test]
+fn a_stop_that_takes_too_long_ends_with_1() {
+    let clickhouse = ClickHouse::start("ingest", "sandarb");
+    let bench = Bench::new("stop_late", Kafka::shared(), &clickhouse, SHIPPED);
+    let consumer = before_a_server_that_hangs(&bench, &[("SHUTDOWN_TIMEOUT_MS", "3000")]);
+    let asked = Instant::now();
+    consumer.signal("TERM");
+    assert_eq!(consumer.wait_exit(Duration::from_secs(3) + AT_ONCE), Some(1));
+    assert!(asked.elapsed() >= Duration::from_secs(3), "{:?}", asked.elapsed());
+    consumer.wait_log_of_the_ended(&["ERROR", "SHUTDOWN_TIMEOUT_MS", "nothing is lost"]);
+    assert_nothing_is_lost(&bench);
 }

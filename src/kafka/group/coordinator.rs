@@ -364,7 +364,9 @@ impl Driver {
             }
             progress.state = group.state_name();
             progress.member_id = group.identity().map_or_else(String::new, |identity| identity.member_id.clone());
-            progress.generation = group.identity().map_or(-1, |identity| identity.generation);
+            let generation = group.identity().map_or(-1, |identity| identity.generation);
+            progress.rebalances += u64::from(generation >= 0 && generation != progress.generation);
+            progress.generation = generation;
             progress.partitions = group.partitions();
             progress.blocked = missing.then(|| {
                 format!("the topic {topic} does not exist; create it, or correct KAFKA_TOPIC; waiting for it")

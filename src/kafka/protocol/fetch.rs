@@ -164,6 +164,13 @@ pub struct FetchedPartition {
     pub records: Range<usize>,
 }
 
+impl FetchedPartition {
+    /// The end of what may be read at this isolation: 1 reads up to the last stable offset.
+    pub fn readable_end(&self, isolation: i8) -> i64 {
+        if isolation == 1 { self.last_stable_offset } else { self.high_watermark }
+    }
+}
+
 impl FetchAnswer {
     /// Reads the frame of partitions. The buffer stays as it is.
     ///

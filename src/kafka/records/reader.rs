@@ -105,6 +105,11 @@ impl AnswerReader {
         (self.decompressor, self.answer.bytes)
     }
 
+    /// Bytes held by the answer and by the decompressor.
+    pub fn held(&self) -> (usize, usize) {
+        (self.answer.bytes.capacity(), self.decompressor.held())
+    }
+
     /// The partition that the walk is in.
     pub fn section(&self) -> Option<&Section> {
         self.answer.sections.get(self.section)

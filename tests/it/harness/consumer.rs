@@ -44,6 +44,11 @@ impl Consumer {
         serde_json::from_str(&text).map_err(|error| format!("/status says {text:?}: {error}"))
     }
 
+    /// The body of /metrics.
+    pub(crate) fn metrics(&self) -> Result<String, String> {
+        http::request(self.port, "GET", "/metrics", &[], b"")?.text()
+    }
+
     /// The partitions it works on, while its membership is settled.
     pub(crate) fn partitions(&self) -> Result<Vec<i32>, String> {
         let kafka = &self.status()?["kafka"];
@@ -87,6 +92,13 @@ impl Consumer {
         })
     }
 
+    /// A line among those that an ended program has logged.
+    pub(crate) fn wait_log_of_the_ended(&self, words: &[&str]) {
+        wait_until(Duration::from_secs(5), &format!("a log line with {words:?}"), || {
+            self.find_log(words).ok_or_else(|| self.process().log_tail(10))
+        });
+    }
+
     /// The first log line whose text holds all of the words, in any case.
     pub(crate) fn find_log(&self, words: &[&str]) -> Option<Value> {
         let words: Vec<String> = words.iter().map(|word| word.to_lowercase()).collect();
@@ -126,9 +138,18 @@ impl Consumer {
 
     /// Resident memory in KiB.
     pub(crate) fn rss_kib(&self) -> u64 {
+        self.memory_kib("VmRSS:")
+    }
+
+    /// The most that was ever resident, in KiB.
+    pub(crate) fn peak_rss_kib(&self) -> u64 {
+        self.memory_kib("VmHWM:")
+    }
+
+    fn memory_kib(&self, name: &str) -> u64 {
         let path = format!("/proc/{}/status", self.process().pid());
         let status = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a VmRSS line");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line of memory");
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
