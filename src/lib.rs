@@ -1,6 +1,6 @@
 //! `sandarb-consumer`: reads JSON events from a Kafka topic in a consumer group and inserts them into ClickHouse.
 //!
-//! Data flows one way: `main → run → {pipeline, admin, commands} → {batch, decode} → {columns, kafka, clickhouse} →
+//! Data flows one way: `program → run → {pipeline, admin, commands} → {batch, decode} → {columns, kafka, clickhouse} →
 //! {net, part, offsets, fence, backoff} → config values`. `kafka` never names ClickHouse, `clickhouse` never names Kafka.
 //! The life of a batch, the file map and the traps are in ARCHITECTURE.md.
 
@@ -20,6 +20,7 @@ pub mod net;
 pub mod offsets;
 pub mod part;
 pub mod pipeline;
+pub mod program;
 pub mod progress;
 pub mod run;
 pub mod shutdown;

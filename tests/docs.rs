@@ -19,6 +19,16 @@ fn the_readme_has_the_table_of_variables() {
     assert_eq!(table, readme_table(), "put the output of config::readme_table() between the marks in README.md");
 }
 
+/// Who changes the image first and the probe later has pods restarted at each outage.
+#[test]
+fn the_upgrade_page_begins_with_the_probe() {
+    let page = fs::read_to_string(root().join("docs/upgrade.md")).unwrap();
+    let first = page.lines().next().unwrap();
+    for word in ["liveness", "`/livez`", "`HEALTH_HTTP_STATUS=always200`"] {
+        assert!(first.contains(word), "{word}: {first}");
+    }
+}
+
 /// What a room may use of the others; a room may always use what lies below it in this list.
 const ROOMS: [(&str, &[&str]); 6] = [
     ("kafka", &["clickhouse", "columns", "decode", "batch", "pipeline", "run", "admin", "commands", "dead_letter"]),

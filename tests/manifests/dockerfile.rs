@@ -68,7 +68,8 @@ fn the_compiler_is_the_oldest_that_is_promised() {
 fn the_context_holds_what_the_build_reads() {
     let let_in: Vec<String> =
         tools::read(".dockerignore").lines().filter_map(|line| line.strip_prefix('!')).map(str::to_owned).collect();
-    let mut read = vec!["Cargo.toml".to_owned(), "Cargo.lock".to_owned(), "dev/image/build".to_owned()];
+    let mut read =
+        ["Cargo.toml", "Cargo.lock", "build.rs", ".cargo/config.toml", "dev/image/build"].map(str::to_owned).to_vec();
     for instruction in stages(&tools::read("Dockerfile.scratch")).concat() {
         if instruction.0 == "COPY" && !instruction.1.starts_with("--from") && !instruction.1.starts_with('.') {
             let mut words: Vec<String> = instruction.1.split(' ').map(str::to_owned).collect();

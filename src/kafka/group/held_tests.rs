@@ -19,7 +19,7 @@ fn held(note: &str) -> Held {
 
 fn intent(offsets: &[(i32, i64)], parts: Option<&str>) -> Intent {
     let parts = parts.map(|text| parse(text).unwrap());
-    Intent { epoch: 1, offsets: offsets.iter().copied().collect(), parts, drained: false, leave: false }
+    Intent { epoch: 1, offsets: offsets.iter().copied().collect(), parts, drained: false, look: false, leave: false }
 }
 
 /// What is committed next: partition, offset, and the parts in the note.
