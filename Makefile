@@ -9,12 +9,13 @@ LACKING := $(if $(filter 2.% 3.%,$(KAFKA_VERSION)),members_of_the_new_protocol_c
            $(if $(filter 2.%,$(KAFKA_VERSION)),brokers_die_and_restart_and_nothing_is_lost_or_doubled)
 
 .NOTPARALLEL:
-.PHONY: help demo test unit integration manifests faults fmt lint release size image-test reproducible clean setup bench
+.PHONY: help demo test unit fuzz integration manifests faults fmt lint release size image-test reproducible clean setup bench
 .PHONY: bench-latency bench-flat
 
 # Tests without services that read what is deployed and what is linked; all others are integration tests.
 MANIFESTS := manifests dependencies
-INTEGRATION := it $(filter-out $(MANIFESTS),$(basename $(notdir $(wildcard tests/*.rs))))
+FUZZ := fuzz_records model_fuzz
+INTEGRATION := it $(filter-out $(MANIFESTS) $(FUZZ),$(basename $(notdir $(wildcard tests/*.rs))))
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -23,12 +24,14 @@ demo: ## run the whole thing: Kafka, the program, ClickHouse, 100,000 events (DE
 	@command -v python3 >/dev/null || dev/setup demo
 	@dev/demo
 
-test: setup unit manifests release integration ## all tests, against real Kafka and ClickHouse that they start themselves
+test: setup unit fuzz manifests release integration ## all tests, against real Kafka and ClickHouse that they start themselves
 
-unit: ## tests without services (FUZZ_SECONDS, default 5, of hostile batches among them)
+unit: ## tests without services
 	cargo test --workspace --locked --lib --bins --no-fail-fast
 	cargo test --workspace --locked --doc --no-fail-fast
-	cargo test --locked --test fuzz_records
+
+fuzz: ## hostile record batches and mutated events, FUZZ_SECONDS (default 5) of each
+	cargo test --locked $(FUZZ:%=--test %) --no-fail-fast -- --nocapture
 
 # For the tests only: the demo takes a binary that it finds here as it is, without building.
 integration: export SANDARB_CONSUMER_BIN ?= $(RELEASE)/sandarb-consumer
@@ -43,8 +46,8 @@ manifests: ## tests of what is deployed (k8s/, Compose, Dockerfile) and of the d
 
 faults: export SANDARB_CONSUMER_BIN ?= $(RELEASE)/sandarb-consumer
 faults: export FAULT_ROUNDS ?= 20
-faults: setup release ## the tests of group and memory, long: prints what each fault did to the events, and memory
-	cargo test --workspace --locked --test it -- --test-threads=1 --nocapture group_ $(LACKING:%=--skip %)
+faults: setup release ## long series of faults for the group, the tests named long_ in full, memory: prints what each did
+	cargo test --workspace --locked --test it -- --test-threads=1 --nocapture group_ long_ $(LACKING:%=--skip %)
 	MEMORY_EVENTS=1000000 OUTAGE_SECONDS=300 cargo test --locked --test it -- --test-threads=1 --nocapture memory::
 
 fmt: ## format the code

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """A real ClickHouse HTTP server on 127.0.0.1, out of the PyPI wheel chdb-core (its own handlers, users and storage).
 
-usage: clickhouse_server.py PORT DATADIR [--user NAME] [--password TEXT]
+usage: clickhouse_server.py PORT DATADIR [--user NAME] [--password TEXT] [--users XML] [--quotas XML]
 
 Prints one line, `ready PORT`, on stdout once the server answers /ping on a listener that belongs to this process. Exits 1
 with the cause on stderr when the port is taken or the engine stops. SIGTERM and SIGINT stop it at once with exit code 0;
 the data under DATADIR survive that, and kill -9. One server a DATADIR; another password takes effect at the next start.
+--users and --quotas add elements to those sections of users.xml (this engine knows no CREATE USER).
 """
 
 import argparse
@@ -49,8 +50,9 @@ USERS = """<clickhouse>
 <profile>default</profile><quota>default</quota></default>
 <{user}><password>{password}</password><networks><ip>::/0</ip></networks>
 <profile>default</profile><quota>default</quota><access_management>1</access_management></{user}>
+{users}
 </users>
-<quotas><default></default></quotas>
+<quotas><default></default>{quotas}</quotas>
 </clickhouse>
 """
 
@@ -92,6 +94,8 @@ def parse_args():
     parser.add_argument("datadir")
     parser.add_argument("--user", default="ingest")
     parser.add_argument("--password", default="sandarb")
+    parser.add_argument("--users", default="")
+    parser.add_argument("--quotas", default="")
     args = parser.parse_args()
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", args.user) or args.user == "default":
         parser.error("--user: letters, digits and _ only, and not `default` (the engine's own session uses it)")
@@ -125,7 +129,8 @@ def write_config(root, args):
     conf = root / "home" / ".clickhouse-local"
     conf.mkdir(parents=True, exist_ok=True)
     (conf / "config.xml").write_text(CONFIG.format(root=escape(str(root)), port=args.port))
-    (conf / "users.xml").write_text(USERS.format(user=args.user, password=escape(args.password)))
+    names = {"user": args.user, "password": escape(args.password), "users": args.users, "quotas": args.quotas}
+    (conf / "users.xml").write_text(USERS.format(**names))
 
 
 def run_engine(root):

@@ -59,6 +59,8 @@ pub struct InsertProgress {
     pub last_stored_at: Option<SystemTime>,
     /// Insert attempts that failed.
     pub failed_attempts: u64,
+    /// `off`, `window N` or `replicated`: whether the table recognises a repeated insert. `None` until it was asked.
+    pub dedup: Option<String>,
     /// Why nothing can be stored, in a sentence with the cure.
     pub blocked: Option<String>,
     /// How long the attempts took that stored something.

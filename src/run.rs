@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 use crate::admin::{self, BindError, Health};
 use crate::batch::Limits;
 use crate::clickhouse::inserter::Inserter;
-use crate::clickhouse::schema::{DescribeError, Schema};
+use crate::clickhouse::schema::{Dedup, DescribeError, Schema};
 use crate::config::{Config, Isolation};
 use crate::dead_letter::DeadLetters;
 use crate::decode::Origin;
@@ -232,6 +232,28 @@ async fn meet_kafka(cluster: &mut Cluster, topic: &str) -> Result<String, RunErr
     }
 }
 
+/// Says where a retry after an unknown outcome may store or count rows twice.
+async fn warn_of_doubles(inserter: &mut Inserter, schema: &Schema) {
+    let cure = "set non_replicated_deduplication_window on it";
+    if schema.dedup == Dedup::Off {
+        warn!(
+            table = schema.table,
+            cure, "the table does not recognise repeated inserts: a retry can store rows twice"
+        );
+    }
+    match inserter.view_targets().await {
+        Ok(targets) => {
+            for target in targets.iter().filter(|target| target.dedup == Some(Dedup::Off)) {
+                warn!(
+                    view = target.view,
+                    cure, "a view's target does not recognise repeated inserts: it can count twice"
+                );
+            }
+        }
+        Err(error) => info!(%error, "cannot look at the table's views"),
+    }
+}
+
 /// Asks ClickHouse for the table, some tries long; a table that is not there is waited for.
 async fn meet_clickhouse(
     inserter: &mut Inserter,
@@ -244,6 +266,7 @@ async fn meet_clickhouse(
             Ok(schema) => {
                 progress.send_modify(|progress| progress.blocked = None);
                 info!(table = schema.table, columns = schema.columns.len(), dedup = %schema.dedup, "ClickHouse answers");
+                warn_of_doubles(inserter, &schema).await;
                 return Ok(schema);
             }
             Err(cause @ (DescribeError::Unfillable(_) | DescribeError::NoColumns { .. })) => {

@@ -248,6 +248,53 @@ async fn after_an_unknown_outcome_no_other_address_is_asked() {
     assert!(second.seen.try_recv().is_err());
 }
 
+/// A server's answers about a table as they were recorded, but for the engine: no server with a Keeper is at hand, so this
+/// is all that is shown of replicated tables.
+fn described(engine: &str) -> Vec<Act> {
+    let columns = r#"["a","String",""]"#;
+    let engine_full = format!("{engine}('/clickhouse/tables/{{uuid}}/{{shard}}', '{{replica}}') ORDER BY a");
+    let settings = ["async_insert", "deduplicate_insert", "insert_deduplicate", "insert_deduplication_token"]
+        .map(|name| format!("[\"{name}\"]"));
+    let rows = [
+        r#"["a","String","","","","",""]"#.to_owned(),
+        columns.to_owned(),
+        format!(r#"["{engine}","{}","a"]"#, engine_full),
+        r#"["0"]"#.to_owned(),
+        settings.join("\n"),
+    ];
+    rows.iter().map(|rows| Act::Answer(answer("200 OK", "", &format!("{rows}\n")))).collect()
+}
+
+#[tokio::test]
+async fn replicas_share_their_tokens_so_any_address_may_be_asked_after_an_unknown_outcome() {
+    for (engine, dedup) in
+        [("ReplicatedMergeTree", "replicated"), ("SharedReplacingMergeTree", "replicated"), ("MergeTree", "off")]
+    {
+        let mut acts = described(engine);
+        acts.push(Act::AnswerAndClose(String::new()));
+        acts.push(Act::Answer(stored()));
+        let mut first = Peer::start(acts).await;
+        let mut second = Peer::start(vec![Act::Answer(stored())]).await;
+        let mut bench = Bench::new(&[first.port, second.port]);
+        let schema = bench.inserter.describe().await.unwrap();
+        assert_eq!(schema.dedup.to_string(), dedup, "{engine}");
+        assert_eq!(bench.progress.borrow().dedup.as_deref(), Some(dedup));
+        let mut rows = Rows::new(&schema, Origin { cluster_id: "c".to_owned(), topic: "t".to_owned() });
+        for offset in 0..3 {
+            rows.push(&Place { partition: 0, offset, timestamp_ms: -1 }, br#"{"a": "x"}"#).unwrap();
+        }
+        bench.insert.block = rows.encode(SystemTime::now());
+        assert_eq!(bench.stored_after().await, 2, "{engine}");
+        let mut asked = first.requests(if dedup == "off" { 7 } else { 6 }).await;
+        let again = if dedup == "off" { asked.pop().unwrap() } else { second.requests(1).await.remove(0) };
+        let lost = asked.pop().unwrap();
+        assert_eq!(again.body, lost.body, "the same bytes");
+        let token = "insert_deduplication_token";
+        assert_eq!((again.parameter(token), lost.parameter(token)), ("token", "token"));
+        assert_eq!(again.parameter("insert_deduplicate"), "1");
+    }
+}
+
 #[tokio::test]
 async fn after_a_definite_refusal_another_address_is_asked() {
     // Bound and not listening: refused for as long as the test holds it.

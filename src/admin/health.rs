@@ -145,6 +145,7 @@ impl Snapshot {
                 batches_inserted: insert.batches,
                 last_insert_at: insert.last_stored_at.map(timestamp),
                 failed_attempts: insert.failed_attempts,
+                dedup: insert.dedup.clone(),
                 blocked: insert.blocked,
             },
             events: EventStatus {
@@ -232,6 +233,7 @@ struct ClickHouseStatus {
     batches_inserted: u64,
     last_insert_at: Option<String>,
     failed_attempts: u64,
+    dedup: Option<String>,
     blocked: Option<String>,
 }
 

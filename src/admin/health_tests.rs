@@ -96,6 +96,7 @@ async fn status_tells_everything() {
     snapshot.kafka.partitions = vec![0, 3];
     snapshot.kafka.blocked_partitions.insert(3, "a record of 9000000 bytes".to_owned());
     snapshot.insert.rows = 10;
+    snapshot.insert.dedup = Some("window 10000".to_owned());
     snapshot.insert.last_stored_at = Some(at(STARTED));
     snapshot.pipeline.tombstones = 2;
     snapshot.kafka.rebalances = 2;
@@ -130,6 +131,7 @@ async fn status_tells_everything() {
                 "batches_inserted": 0,
                 "last_insert_at": "2026-02-07T10:00:00.000000Z",
                 "failed_attempts": 0,
+                "dedup": "window 10000",
                 "blocked": null
             },
             "events": {

@@ -101,7 +101,10 @@ impl Inserter {
         self.progress.send_modify(|progress| {
             progress.connected = connected;
             match &described {
-                Ok(_) => progress.blocked = None,
+                Ok(schema) => {
+                    progress.blocked = None;
+                    progress.dedup = Some(schema.dedup.to_string());
+                }
                 // Passes by itself, or shows with the next insert.
                 Err(DescribeError::Failed(Failure { outcome: Outcome::Retry | Outcome::Overloaded, .. })) => {}
                 Err(cause) => progress.blocked = Some(format!("nothing can be stored: {cause}")),

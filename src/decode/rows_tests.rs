@@ -316,3 +316,56 @@ proptest! {
         prop_assert_eq!(clean.body, mixed.body);
     }
 }
+
+/// The bytes that a server was seen to take and give back, by type.
+#[test]
+fn golden_bytes_of_every_type() {
+    let ff = |count| "ff".repeat(count);
+    let cases: [(&str, &str, String); 36] = [
+        ("String", r#""ab""#, "026162".into()),
+        ("FixedString(4)", r#""ab""#, "61620000".into()),
+        ("Bool", "true", "01".into()),
+        ("Int8", "-2", "fe".into()),
+        ("Int16", "-2", "feff".into()),
+        ("Int32", "-2", "feffffff".into()),
+        ("Int64", "-2", format!("fe{}", ff(7))),
+        ("Int128", "-2", format!("fe{}", ff(15))),
+        ("Int256", "-2", format!("fe{}", ff(31))),
+        ("UInt8", "254", "fe".into()),
+        ("UInt16", "513", "0102".into()),
+        ("UInt32", "513", "01020000".into()),
+        ("UInt64", "513", format!("0102{}", "00".repeat(6))),
+        ("UInt128", "340282366920938463463374607431768211455", ff(16)),
+        ("UInt256", "513", format!("0102{}", "00".repeat(30))),
+        ("Float32", "1.5", "0000c03f".into()),
+        ("Float64", "-2.5", "00000000000004c0".into()),
+        ("Decimal(9, 2)", "-12.5", "1efbffff".into()),
+        ("Decimal(18, 3)", "123456789012345.678", "4ef330a64b9bb601".into()),
+        ("Decimal(38, 4)", "1.5", format!("983a{}", "00".repeat(14))),
+        ("Decimal(76, 0)", "-1", ff(32)),
+        ("UUID", r#""00112233-4455-6677-8899-aabbccddeeff""#, "7766554433221100ffeeddccbbaa9988".into()),
+        ("Date", r#""2026-01-21""#, "fa4f".into()),
+        ("Date32", r#""1969-12-31""#, ff(4)),
+        ("DateTime", r#""2026-01-21T00:21:40Z""#, "141c7069".into()),
+        ("DateTime64(3, 'UTC')", r#""2026-01-21T00:21:40.524Z""#, "2cb0eddd9b010000".into()),
+        ("DateTime64(9)", r#""2026-01-21T02:21:40.524123456+02:00""#, "40456d151c978c18".into()),
+        ("Enum8('a' = -2, 'b' = 5)", r#""a""#, "fe".into()),
+        ("Enum16('a' = 300)", r#""a""#, "2c01".into()),
+        ("IPv4", r#""1.2.3.4""#, "04030201".into()),
+        ("IPv6", r#""2001:db8::1""#, format!("20010db8{}01", "00".repeat(11))),
+        ("Array(UInt16)", "[1, 2]", "020000000000000001000200".into()),
+        ("Array(Array(UInt8))", "[[7], []]", format!("02{0}01{0}01{0}07", "00".repeat(7))),
+        ("Map(String, UInt8)", r#"{"a": 1}"#, "0100000000000000016101".into()),
+        ("Array(Nullable(UInt8))", "[null, 5]", "020000000000000001000005".into()),
+        ("JSON", r#"{"a":1}"#, "0100000000000000077b2261223a317d".into()),
+    ];
+    for (type_name, json, wanted) in cases {
+        let bytes = one(type_name, json).unwrap_or_else(|class| panic!("{type_name} {json}: {class:?}"));
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, wanted, "{type_name} {json}");
+    }
+    // An index of one byte, a dictionary that the block brings along, and its keys.
+    let bytes = one("LowCardinality(String)", r#""ab""#).unwrap();
+    assert_eq!(bytes[..9], [1, 0, 0, 0, 0, 0, 0, 0, 0], "version 1, UInt8 indexes");
+    assert!(bytes[9] & 2 != 0 && bytes.windows(3).any(|part| part == b"\x02ab"), "additional keys: {bytes:?}");
+}

@@ -33,7 +33,7 @@ pub enum ProduceError {
     Forbidden {
         /// The topic.
         topic: String,
-        /// The operation, as `kafka-acls` calls it.
+        /// The operation, as `kafka-acls` calls it, or two with "and" between them.
         what: &'static str,
     },
     /// Larger than the topic's max.message.bytes.
@@ -80,10 +80,13 @@ impl ProduceError {
     }
 }
 
-/// The command that grants an operation.
+/// The command that grants an operation, or two.
 fn acl(what: &str, topic: &str) -> String {
-    format!("kafka-acls --add --allow-principal User:… --operation {what} --topic {topic}")
+    let operations = what.replace(" and ", " --operation ");
+    format!("kafka-acls --add --allow-principal User:… --operation {operations} --topic {topic}")
 }
+
+const WRITE_AND_CREATE: &str = "Write and Create";
 
 /// How the topic is created, as far as it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -221,7 +224,8 @@ impl Producer {
                 Err(ProduceError::Missing { topic }) if topic == source => Ok(()),
                 tried => tried.map(|_| ()),
             },
-            code => Err(ProduceError::of_code(code, &topic, "Describe", None)),
+            // Whether there is one is not told to those who may not see it.
+            code => Err(ProduceError::of_code(code, &topic, WRITE_AND_CREATE, None)),
         }
     }
 
@@ -343,5 +347,7 @@ mod tests {
             of(29).to_string().contains("kafka-acls --add --allow-principal User:… --operation Write --topic t.dlq")
         );
         assert!(of(19).to_string().contains("NotEnoughReplicas (19)"), "{}", of(19));
+        let both = ProduceError::of_code(29, "t.dlq", WRITE_AND_CREATE, None).to_string();
+        assert!(both.ends_with("--operation Write --operation Create --topic t.dlq"), "{both}");
     }
 }

@@ -82,7 +82,15 @@ fn tables_are_exchanged_dropped_and_created_under_load() {
     bench.assert_exactly_once(all);
 }
 
+/// Both wait for the next look at the table: side by side.
 #[test]
+fn a_dropped_table_is_waited_for_and_a_new_column_filled_within_a_minute() {
+    std::thread::scope(|scope| {
+        scope.spawn(a_dropped_table_is_waited_for);
+        a_new_column_is_filled_though_nothing_fails();
+    });
+}
+
 fn a_dropped_table_is_waited_for() {
     let bench = Bench::new("dropped", Kafka::shared(), ClickHouse::shared(), SHIPPED);
     let consumer = bench.start(&[]);
@@ -102,8 +110,7 @@ fn a_dropped_table_is_waited_for() {
     bench.assert_exactly_once(after);
 }
 
-#[test]
-fn a_new_column_is_filled_within_a_minute_though_nothing_fails() {
+fn a_new_column_is_filled_though_nothing_fails() {
     let bench = Bench::shared("added");
     let consumer = bench.start(&[]);
     consumer.wait_healthy();

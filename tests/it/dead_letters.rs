@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::bench::PARTITIONS;
+use crate::harness::fleet::in_full;
 use crate::harness::raw::Raw;
 use crate::harness::{Bench, Consumer};
 
@@ -108,19 +109,20 @@ fn letters(bench: &Bench<'_>, dlq: &str) -> Poisoned {
     found
 }
 
+/// In full 100,000 events, one in a hundred of them bad.
 #[test]
-fn each_becomes_a_letter_and_the_rest_rows() {
-    const EVENTS: u64 = 12_000;
+fn long_each_becomes_a_letter_and_the_rest_rows() {
+    let (events, rate, scale) = if in_full() { (99_000, 3_000.0, 8) } else { (12_000, 4_000.0, 1) };
     let bench = Bench::shared("letters");
     let dlq = format!("{}.dlq", bench.topic);
     let consumers: Vec<Consumer> = (0..2).map(|_| bench.start(&[])).collect();
-    let mut written = write_poison(&bench, 2);
-    let flood = bench.produce_at(EVENTS, Some(4_000.0));
-    written.extend(write_poison(&bench, 3));
+    let mut written = write_poison(&bench, 2 * scale);
+    let flood = bench.produce_at(events, Some(rate));
+    written.extend(write_poison(&bench, 3 * scale));
     bench.kafka.produce(&bench.topic, 5, Some(b"gone"), None);
     flood.wait();
-    written.extend(write_poison(&bench, 1));
-    bench.wait_rows(&consumers[0], EVENTS, LIMIT);
+    written.extend(write_poison(&bench, scale));
+    bench.wait_rows(&consumers[0], events, LIMIT);
     bench.wait_committed_to_the_end(&consumers[0], LIMIT);
     // What is committed has its letter.
     let found = letters(&bench, &dlq);
@@ -128,7 +130,8 @@ fn each_becomes_a_letter_and_the_rest_rows() {
     for (place, letter) in &written {
         assert_eq!(found.get(place), Some(letter), "{place:?}");
     }
-    bench.assert_exactly_once(0..EVENTS);
+    println!("{events} events, {} bad ones of {} kinds", written.len(), poison().len());
+    bench.assert_exactly_once(0..events);
     assert_eq!(bench.kafka.end_offsets(&dlq).len(), PARTITIONS as usize, "as many partitions as the topic has");
     for consumer in consumers {
         consumer.wait_healthy();

@@ -12,33 +12,24 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// 30 tries, 2 s apart, and some for the tries themselves.
 const START_TRIES: Duration = Duration::from_secs(110);
 
+/// The start's tries take a minute: all three side by side.
 #[test]
-fn a_wrong_password_ends_the_start_with_1() {
-    let bench = Bench::shared("password");
-    let consumer = bench.start(&[("CLICKHOUSE_PASSWORD", "not-the-password")]);
-    consumer.wait_log(LIMIT, &["CLICKHOUSE_PASSWORD", "ingest"]);
-    assert_eq!(consumer.wait_exit(START_TRIES), Some(1));
-    let line = error_with(&consumer, &["CLICKHOUSE_PASSWORD"]);
-    assert_eq!(consumer.find_log(&["not-the-password"]), None, "a secret in the log; the cause was {line}");
-}
-
-#[test]
-fn a_dead_broker_ends_the_start_with_1() {
-    let bench = Bench::shared("dead_broker");
+fn a_wrong_password_a_dead_broker_and_a_dead_clickhouse_end_the_start_with_1() {
+    let bench = Bench::shared("start_tries");
     let nobody = format!("127.0.0.1:{}", free_port());
-    let consumer = bench.start(&[("KAFKA_BOOTSTRAP_SERVERS", &nobody)]);
-    consumer.wait_log(LIMIT, &[&nobody]);
-    assert_eq!(consumer.wait_exit(START_TRIES), Some(1));
-    error_with(&consumer, &["KAFKA_BOOTSTRAP_SERVERS", &nobody]);
-}
-
-#[test]
-fn a_dead_clickhouse_ends_the_start_with_1() {
-    let bench = Bench::shared("dead_clickhouse");
-    let nobody = format!("http://127.0.0.1:{}", free_port());
-    let consumer = bench.start(&[("CLICKHOUSE_URL", &nobody)]);
-    assert_eq!(consumer.wait_exit(START_TRIES), Some(1));
-    error_with(&consumer, &["CLICKHOUSE_URL", nobody.trim_start_matches("http://")]);
+    let nowhere = format!("http://127.0.0.1:{}", free_port());
+    let password = bench.start(&[("CLICKHOUSE_PASSWORD", "not-the-password")]);
+    let kafka = bench.start(&[("KAFKA_BOOTSTRAP_SERVERS", &nobody)]);
+    let clickhouse = bench.start(&[("CLICKHOUSE_URL", &nowhere)]);
+    password.wait_log(LIMIT, &["CLICKHOUSE_PASSWORD", "ingest"]);
+    kafka.wait_log(LIMIT, &[&nobody]);
+    for consumer in [&password, &kafka, &clickhouse] {
+        assert_eq!(consumer.wait_exit(START_TRIES), Some(1));
+    }
+    let line = error_with(&password, &["CLICKHOUSE_PASSWORD"]);
+    assert_eq!(password.find_log(&["not-the-password"]), None, "a secret in the log; the cause was {line}");
+    error_with(&kafka, &["KAFKA_BOOTSTRAP_SERVERS", &nobody]);
+    error_with(&clickhouse, &["CLICKHOUSE_URL", nowhere.trim_start_matches("http://")]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::bench::PARTITIONS;
+use crate::harness::fleet::in_full;
 use crate::harness::raw::Raw;
 use crate::harness::{Bench, ClickHouse, Kafka, Table};
 
@@ -127,8 +128,10 @@ fn a_throwing_view_is_waited_for_and_nothing_is_doubled_or_put_aside() {
 }
 
 #[test]
-fn poison_alone_flows_on_for_as_long_as_it_comes() {
-    const LASTS: Duration = Duration::from_secs(20);
+fn long_poison_alone_flows_on_for_as_long_as_it_comes() {
+    // In full one a second for five minutes.
+    let (lasts, pause) = if in_full() { (300, 1_000) } else { (8, 200) };
+    let (lasts, pause) = (Duration::from_secs(lasts), Duration::from_millis(pause));
     let bench = Bench::shared("drip");
     let consumer = bench.start(&[]);
     bench.produce(12);
@@ -136,15 +139,16 @@ fn poison_alone_flows_on_for_as_long_as_it_comes() {
     consumer.wait_healthy();
     let started = Instant::now();
     let mut written = 0;
-    while started.elapsed() < LASTS {
+    while started.elapsed() < lasts {
         let poison = Raw::of(format!(r#"{{"version_number": "poison {written}"}}"#));
         bench.kafka.write(&bench.topic, written % PARTITIONS, 1, &[poison]);
         written += 1;
         let (status, health) = consumer.health().unwrap();
         assert_eq!(status, 200, "{health}");
-        thread::sleep(Duration::from_millis(200));
+        thread::sleep(pause);
     }
     bench.wait_committed_to_the_end(&consumer, LIMIT);
+    println!("{written} bad events in {:.0} s", started.elapsed().as_secs_f64());
     consumer.wait_healthy();
     let letters: i64 = bench.kafka.end_offsets(&format!("{}.dlq", bench.topic)).values().sum();
     assert_eq!(letters, i64::from(written));

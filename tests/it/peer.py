@@ -13,12 +13,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
     NewPartitions,
     NewTopic,
+    ResourcePatternType,
+    ResourceType,
 )
 
 LIMIT = 30.0
@@ -87,6 +92,22 @@ def topic_settings(order):
     resource = ConfigResource(ConfigResource.Type.TOPIC, order["topic"])
     found = admin.describe_configs([resource])[resource].result(LIMIT)
     return {"settings": {name: entry.value for name, entry in found.items()}}
+
+
+def grant(order):
+    """Allows a user an operation on a resource, from everywhere."""
+    admin = AdminClient(BOOTSTRAP)
+    binding = AclBinding(
+        ResourceType[order["resource"]],
+        order["name"],
+        ResourcePatternType.LITERAL,
+        f"User:{order['user']}",
+        "*",
+        AclOperation[order["operation"]],
+        AclPermissionType.ALLOW,
+    )
+    admin.create_acls([binding])[binding].result(LIMIT)
+    return {}
 
 
 def topics(_):
@@ -355,6 +376,7 @@ OPS = (
     commit_offsets,
     alter_topic,
     topic_settings,
+    grant,
     topics,
 )
 OPS = {op.__name__: op for op in OPS}

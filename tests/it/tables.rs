@@ -37,6 +37,11 @@ fn fill(name: &str, table: Table, dedup: &str) {
     consumer.wait_log(LIMIT, &["dedup", dedup]);
     bench.wait_rows(&consumer, EVENTS, LIMIT);
     bench.wait_committed_to_the_end(&consumer, LIMIT);
+    assert_eq!(consumer.status().unwrap()["clickhouse"]["dedup"], dedup);
+    let doubtful = consumer.find_log(&["WARNING", "the table does not recognise repeated inserts"]).is_some();
+    let views =
+        consumer.log_lines().into_iter().filter(|line| line["msg"].to_string().contains("a view's target does not"));
+    assert_eq!((doubtful, views.count()), (!table.window, if table.views && !table.window { 5 } else { 0 }));
     let health = consumer.wait_healthy();
     assert_eq!(health["events_inserted"], EVENTS, "rows of views are not counted: {health}");
     assert_eq!(health["errors"], 0, "{health}");

@@ -76,6 +76,12 @@ impl<'a> Bench<'a> {
         }
     }
 
+    /// The same names and events on other servers, where neither topic nor database exist yet.
+    pub(crate) fn elsewhere<'b>(&self, kafka: &'b Kafka, clickhouse: &'b ClickHouse) -> Bench<'b> {
+        let (topic, group, database) = (self.topic.clone(), self.group.clone(), self.database.clone());
+        Bench { kafka, clickhouse, topic, group, database, source: self.source, next: Cell::new(0) }
+    }
+
     /// The shipped SQL, applied to this test's database.
     pub(crate) fn create_table(&self, table: Table) {
         self.clickhouse.query(&format!("CREATE DATABASE IF NOT EXISTS {}", self.database));

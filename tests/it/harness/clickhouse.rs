@@ -31,8 +31,13 @@ impl ClickHouse {
 
     /// Starts a server and waits until it answers.
     pub(crate) fn start(user: &str, password: &str) -> Self {
+        Self::start_with(user, password, &[])
+    }
+
+    /// The same with more arguments for dev/clickhouse_server.py.
+    pub(crate) fn start_with(user: &str, password: &str, more: &[&str]) -> Self {
         let (port, dir) = (free_port(), scratch("clickhouse"));
-        let process = Mutex::new(launch(port, &dir, user, password));
+        let process = Mutex::new(launch(port, &dir, user, password, more));
         let server = Self { port, user: user.to_owned(), password: password.to_owned(), dir, process };
         server.wait_ready();
         server
@@ -55,7 +60,12 @@ impl ClickHouse {
 
     /// Starts it again on the same port and data.
     pub(crate) fn restart(&self) {
-        *self.process() = launch(self.port, &self.dir, &self.user, &self.password);
+        self.restart_with(&[]);
+    }
+
+    /// The same with more arguments for dev/clickhouse_server.py.
+    pub(crate) fn restart_with(&self, more: &[&str]) {
+        *self.process() = launch(self.port, &self.dir, &self.user, &self.password, more);
         self.wait_ready();
     }
 
@@ -118,9 +128,9 @@ impl ClickHouse {
     }
 }
 
-fn launch(port: u16, dir: &std::path::Path, user: &str, password: &str) -> Process {
+fn launch(port: u16, dir: &std::path::Path, user: &str, password: &str, more: &[&str]) -> Process {
     let mut command = Command::new(super::cache().join("venv/bin/python"));
     command.arg(project("dev/clickhouse_server.py")).arg(port.to_string()).arg(dir.join("data"));
-    command.args(["--user", user, "--password", password]);
+    command.args(["--user", user, "--password", password]).args(more);
     Process::spawn("clickhouse", &mut command, &dir.join("clickhouse.log"))
 }

@@ -81,6 +81,11 @@ pub(crate) fn rounds() -> u64 {
     std::env::var("FAULT_ROUNDS").map_or(3, |text| text.parse().unwrap_or_else(|error| panic!("FAULT_ROUNDS: {error}")))
 }
 
+/// Whether FAULT_ROUNDS asks for the long form of the tests whose names begin with `long_`.
+pub(crate) fn in_full() -> bool {
+    std::env::var_os("FAULT_ROUNDS").is_some()
+}
+
 /// What a series did to the events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Series {

@@ -12,12 +12,14 @@ pub(crate) mod clickhouse;
 pub(crate) mod cluster;
 pub(crate) mod consumer;
 pub(crate) mod fleet;
+pub(crate) mod guarded;
 pub(crate) mod http;
 pub(crate) mod java;
 pub(crate) mod kafka;
 pub(crate) mod load;
 pub(crate) mod member;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod raw;
 pub(crate) mod valve;
 

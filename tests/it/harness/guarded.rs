@@ -1,0 +1,74 @@
+//! A broker with an authorizer: who comes through its second listener has a name, and only the rights that were granted.
+
+use std::sync::OnceLock;
+
+use serde_json::json;
+
+use super::kafka::{Kafka, Node};
+use super::{free_port, scratch};
+
+/// The broker, and the port of the listener that asks for a name. The first listener's user may do everything.
+#[derive(Debug)]
+pub(crate) struct Guarded {
+    pub(crate) kafka: Kafka,
+    pub(crate) port: u16,
+}
+
+/// Users by name with the mechanisms that know them; the password is the name with `-secret` behind it.
+const PLAIN: [&str; 2] = ["plain", "reader"];
+const SCRAM: &str = "scram";
+
+impl Guarded {
+    /// The one that tests share.
+    pub(crate) fn shared() -> &'static Self {
+        static SHARED: OnceLock<Guarded> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
+    }
+
+    fn start() -> Self {
+        let (open, port, controller) = (free_port(), free_port(), free_port());
+        let users: Vec<String> = PLAIN.iter().map(|name| format!("user_{name}=\"{name}-secret\"")).collect();
+        let module = "org.apache.kafka.common.security";
+        let listener = "listener.name.sasl_plaintext";
+        let properties = [
+            format!(
+                "listeners=PLAINTEXT://127.0.0.1:{open},SASL_PLAINTEXT://127.0.0.1:{port},\
+                 CONTROLLER://127.0.0.1:{controller}"
+            ),
+            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{open},SASL_PLAINTEXT://127.0.0.1:{port}"),
+            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT"
+                .to_owned(),
+            "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer".to_owned(),
+            "super.users=User:ANONYMOUS".to_owned(),
+            format!("{listener}.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512"),
+            format!("{listener}.plain.sasl.jaas.config={module}.plain.PlainLoginModule required {};", users.join(" ")),
+            format!("{listener}.scram-sha-256.sasl.jaas.config={module}.scram.ScramLoginModule required;"),
+            format!("{listener}.scram-sha-512.sasl.jaas.config={module}.scram.ScramLoginModule required;"),
+        ];
+        let scram = |number| format!("--add-scram SCRAM-SHA-{number}=[name={SCRAM},password={SCRAM}-secret]");
+        let env = vec![
+            ("KAFKA_REBALANCE_DELAY_MS", "0".to_owned()),
+            ("KAFKA_PROPERTIES", properties.join("\n")),
+            ("KAFKA_FORMAT_ARGS", format!("{} {}", scram(256), scram(512))),
+        ];
+        let node = Node { port: open, controller, dir: scratch("kafka-guarded"), env };
+        Self { kafka: Kafka::start_nodes(vec![node]), port }
+    }
+
+    /// Grants a user an operation (`READ`, `WRITE`, …) on a resource (`TOPIC`, `GROUP`).
+    pub(crate) fn grant(&self, user: &str, operation: &str, resource: &str, name: &str) {
+        let order = json!({"op": "grant", "user": user, "operation": operation, "resource": resource, "name": name});
+        self.kafka.peer(&order);
+    }
+
+    /// The variables of a user who logs in by this mechanism.
+    pub(crate) fn login(&self, user: &str, mechanism: &str) -> Vec<(&'static str, String)> {
+        vec![
+            ("KAFKA_BOOTSTRAP_SERVERS", format!("127.0.0.1:{}", self.port)),
+            ("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT".to_owned()),
+            ("KAFKA_SASL_MECHANISM", mechanism.to_owned()),
+            ("KAFKA_SASL_USERNAME", user.to_owned()),
+            ("KAFKA_SASL_PASSWORD", format!("{user}-secret")),
+        ]
+    }
+}

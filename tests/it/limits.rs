@@ -1,0 +1,93 @@
+//! A server that has enough for now, or another password: everything is kept and goes on by itself.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::bench::SHIPPED;
+use crate::harness::{Bench, ClickHouse, Consumer, Kafka, scratch};
+
+const LIMIT: Duration = Duration::from_secs(90);
+
+#[test]
+fn too_many_parts_slow_it_down_and_lose_nothing() {
+    let bench = Bench::shared("parts");
+    let table = format!("{}.events", bench.database);
+    let limits = "parts_to_delay_insert = 3, parts_to_throw_insert = 6, max_delay_to_insert = 1";
+    bench.clickhouse.query(&format!("ALTER TABLE {table} MODIFY SETTING {limits}"));
+    bench.clickhouse.query(&format!("SYSTEM STOP MERGES {table}"));
+    let indices = bench.produce(5_000);
+    let consumer = bench.start(&[("BATCH_SIZE", "500")]);
+    consumer.wait_log(LIMIT, &["WARNING", "Code: 252", "Too many parts"]);
+    let stored = bench.rows();
+    assert!(stored < 5_000, "{stored} rows");
+    // Merges catch up: six parts become one, and there is room for the rest.
+    bench.clickhouse.query(&format!("SYSTEM START MERGES {table}"));
+    bench.clickhouse.query(&format!("OPTIMIZE TABLE {table} FINAL"));
+    bench.wait_rows(&consumer, 5_000, LIMIT);
+    bench.wait_committed_to_the_end(&consumer, LIMIT);
+    consumer.wait_healthy();
+    assert!(!bench.kafka.topics().contains(&format!("{}.dlq", bench.topic)), "nothing is put aside");
+    consumer.stop();
+    bench.assert_exactly_once(indices);
+}
+
+#[test]
+fn the_end_of_a_quota_is_waited_for_and_a_new_password_taken_up() {
+    const QUOTA: &str = "<small><interval><duration>10</duration><query_inserts>4</query_inserts></interval></small>";
+    let user = |name: &str, password: &str, quota: &str| {
+        format!(
+            "<{name}><password>{password}</password><networks><ip>::/0</ip></networks><profile>default</profile>\
+             <quota>{quota}</quota></{name}>"
+        )
+    };
+    let users = |password: &str| user("limited", "l", "small") + &user("rotating", password, "default");
+    let clickhouse = ClickHouse::start_with("ingest", "sandarb", &["--users", &users("first"), "--quotas", QUOTA]);
+    quota(&Bench::new("quota", Kafka::shared(), &clickhouse, SHIPPED));
+    let bench = Bench::new("rotated", Kafka::shared(), &clickhouse, SHIPPED);
+    let restart = || {
+        clickhouse.kill9();
+        clickhouse.restart_with(&["--users", &users("second"), "--quotas", QUOTA]);
+    };
+    password(&bench, restart);
+}
+
+fn quota(bench: &Bench<'_>) {
+    let indices = bench.produce(4_000);
+    let login = [("CLICKHOUSE_USER", "limited"), ("CLICKHOUSE_PASSWORD", "l"), ("BATCH_SIZE", "400")];
+    let started = Instant::now();
+    let consumer = bench.start(&login);
+    let line = consumer.wait_log(LIMIT, &["Code: 201", "nterval will end at"]);
+    let pause = line["pause_ms"].as_u64().unwrap();
+    assert!((1_000..=12_000).contains(&pause), "{line}");
+    bench.wait_rows(&consumer, 4_000, LIMIT);
+    bench.wait_committed_to_the_end(&consumer, LIMIT);
+    let health = consumer.wait_healthy();
+    // Ten inserts, four in ten seconds; each interval's end is asked for once, or once too early.
+    assert!(started.elapsed() >= Duration::from_secs(8), "the quota did not hold");
+    assert!(health["errors"].as_u64().unwrap() <= 6, "asked again and again: {health}");
+    consumer.stop();
+    bench.assert_exactly_once(indices);
+}
+
+fn password(bench: &Bench<'_>, rotate_at_the_server: impl FnOnce()) {
+    let file = scratch("secret").join("password");
+    std::fs::write(&file, "first\n").unwrap();
+    let path = file.to_str().unwrap();
+    let mut env = bench.env(&[("CLICKHOUSE_USER", "rotating"), ("CLICKHOUSE_PASSWORD_FILE", path)]);
+    env.remove("CLICKHOUSE_PASSWORD");
+    let consumer = Consumer::start(&env);
+    bench.produce(1_000);
+    bench.wait_rows(&consumer, 1_000, LIMIT);
+    bench.wait_committed_to_the_end(&consumer, LIMIT);
+    rotate_at_the_server();
+    bench.produce(1_000);
+    let health = consumer.wait_health(503, LIMIT);
+    assert_eq!(health["kafka_connected"], true, "{health}");
+    consumer.wait_log(LIMIT, &["ERROR", "Code: 516", "CLICKHOUSE_PASSWORD"]);
+    assert_eq!(bench.rows(), 1_000);
+    std::fs::write(&file, "second\n").unwrap();
+    bench.wait_rows(&consumer, 2_000, LIMIT);
+    bench.wait_committed_to_the_end(&consumer, LIMIT);
+    consumer.wait_healthy();
+    consumer.stop();
+    bench.assert_exactly_once(0..2_000);
+}
