@@ -25,8 +25,9 @@ pub struct Frames {
     /// Where a chunk is compressed into: sized once, so that no body pays for zeroing room it does not use.
     room: Vec<u8>,
     out: BytesMut,
-    /// The body handed out last: its memory comes back once the insert has let go of it.
-    last: Bytes,
+    /// The bodies handed out last: their memory comes back once the inserts have let go of them. Two, because one is on
+    /// the wire while the next is written.
+    last: [Bytes; 2],
 }
 
 impl std::fmt::Debug for Frames {
@@ -42,7 +43,7 @@ impl Default for Frames {
             table: CompressTable::large(),
             room: Vec::new(),
             out: BytesMut::new(),
-            last: Bytes::new(),
+            last: [Bytes::new(), Bytes::new()],
         }
     }
 }
@@ -73,7 +74,9 @@ impl Frames {
     pub fn finish(&mut self) -> Bytes {
         self.flush();
         let body = std::mem::take(&mut self.out).freeze();
-        self.last = body.clone();
+        self.last.rotate_left(1);
+        let [_, last] = &mut self.last;
+        *last = body.clone();
         body
     }
 
@@ -112,10 +115,14 @@ impl Frames {
     }
 
     fn reclaim(&mut self) {
-        if let Ok(mut body) = std::mem::take(&mut self.last).try_into_mut() {
-            body.clear();
-            if body.capacity() > self.out.capacity() {
-                self.out = body;
+        for place in &mut self.last {
+            match std::mem::take(place).try_into_mut() {
+                Ok(mut body) => {
+                    body.clear();
+                    self.out = body;
+                    return;
+                }
+                Err(held) => *place = held,
             }
         }
     }

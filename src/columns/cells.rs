@@ -51,6 +51,18 @@ impl Cells {
         Ok(filled)
     }
 
+    /// Appends the first `length` bytes of `from` to a column of strings; false and nothing for any other.
+    #[inline(always)]
+    pub fn push_text(&mut self, from: &[u8], length: usize) -> bool {
+        match &mut self.column {
+            Column::String(strings) => strings.push_front(from, length),
+            Column::LowCardinality(strings) => strings.push(from.get(..length).unwrap_or(from)),
+            _ => return false,
+        }
+        self.nulls.push(0);
+        true
+    }
+
     /// Appends a row without a value.
     pub fn push_missing(&mut self) {
         self.column.push_missing();

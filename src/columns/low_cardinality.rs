@@ -4,7 +4,7 @@
 //! dictionary), `u64 n_keys`, the keys as a String column, `u64 n_rows`, the indexes. Keys may repeat and the order is
 //! free, but in the Nullable form index 0 is NULL and key 1 the empty string, so both are always there.
 
-use super::{Sink, Strings, put_varint};
+use super::{Sink, Strings, equal, put_varint};
 
 /// The values of a `LowCardinality(String)` column.
 #[derive(Debug)]
@@ -109,8 +109,6 @@ struct Dictionary {
     /// Open addressing, a power of two of places, at most half full. An index of [`NULL`] marks a free place.
     table: Vec<Place>,
     indexes: Vec<u16>,
-    /// Index of the value pushed last: events in a row are often alike.
-    recent: u16,
     /// The value pushed last brought its key with it.
     fresh: bool,
 }
@@ -130,7 +128,6 @@ impl Dictionary {
             spans: Vec::new(),
             table: vec![FREE; FIRST_TABLE],
             indexes: Vec::new(),
-            recent: NULL,
             fresh: false,
         };
         empty.clear();
@@ -143,7 +140,6 @@ impl Dictionary {
         self.table.fill(FREE);
         self.indexes.clear();
         self.append_key(b"");
-        self.recent = NULL;
         // The empty string proper: found by its hash like any other key.
         self.intern(b"");
     }
@@ -163,20 +159,14 @@ impl Dictionary {
         }
         self.spans.pop();
         self.keys.truncate(self.spans.last().map_or(0, |(_, end)| *end));
-        self.recent = NULL;
     }
 
     /// False when the dictionary is full and the text is not in it.
     fn push(&mut self, text: &[u8]) -> bool {
         self.fresh = false;
-        if self.recent != NULL && self.key(self.recent) == text {
-            self.indexes.push(self.recent);
-            return true;
-        }
         let keys = self.spans.len();
         let Some(index) = self.intern(text) else { return false };
         self.fresh = self.spans.len() > keys;
-        self.recent = index;
         self.indexes.push(index);
         true
     }
@@ -195,7 +185,7 @@ impl Dictionary {
                 free = Some(place);
                 break;
             }
-            if found.hash == hash && self.key(found.index) == text {
+            if found.hash == hash && equal(self.key(found.index), text) {
                 return Some(found.index);
             }
         }
@@ -282,10 +272,16 @@ fn hash(text: &[u8]) -> u32 {
         state = (state.rotate_left(23) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         state ^= state >> 32;
     };
-    let (words, rest) = text.as_chunks::<8>();
-    for word in words {
+    for word in text.as_chunks::<8>().0 {
         mix(u64::from_le_bytes(*word));
     }
-    mix(rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
+    // The rest together with bytes before it, so that it is one word, too.
+    mix(match (text.last_chunk::<8>(), text.first_chunk::<4>(), text.last_chunk::<4>()) {
+        (Some(tail), _, _) => u64::from_le_bytes(*tail),
+        (None, Some(head), Some(tail)) => {
+            u64::from(u32::from_le_bytes(*head)) << 32 | u64::from(u32::from_le_bytes(*tail))
+        }
+        _ => text.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    });
     (state >> 32) as u32
 }

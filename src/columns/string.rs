@@ -1,6 +1,6 @@
 //! `String`: per row a LEB128 length and the bytes.
 
-use super::{Sink, put_varint};
+use super::{Sink, put_front, put_varint};
 
 /// Strings in wire form.
 #[derive(Debug, Default)]
@@ -19,13 +19,20 @@ const STRIDE: usize = 64;
 impl Strings {
     /// Appends a string; any bytes are allowed.
     pub fn push(&mut self, text: &[u8]) {
+        self.push_front(text, text.len());
+    }
+
+    /// Appends the first `length` bytes of `from`.
+    #[inline]
+    pub(super) fn push_front(&mut self, from: &[u8], length: usize) {
+        let length = length.min(from.len());
         self.last = Some(self.data.len());
         if self.rows.is_multiple_of(STRIDE) {
             self.starts.push(self.data.len());
         }
         self.rows += 1;
-        put_varint(text.len(), &mut self.data);
-        self.data.extend_from_slice(text);
+        put_varint(length, &mut self.data);
+        put_front(from, length, &mut self.data);
     }
 
     pub(super) fn push_missing(&mut self) {

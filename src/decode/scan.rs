@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::value::Input;
 use super::visit::{Keys, Walk};
+use crate::columns::{equal, put_front};
 
 /// Nothing for this path: what was set must be undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub(super) struct Unusual;
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     /// A string without its escapes.
-    text: String,
+    text: Vec<u8>,
     /// Keys without a column, as places in the event: they are counted once the event is known to be ordinary.
     unknown: Vec<(usize, usize)>,
 }
@@ -33,15 +34,13 @@ pub(super) fn scan(walk: &mut Walk<'_>, text: &str, scratch: &mut Scratch) -> Re
         loop {
             let column = cursor.key(walk.keys, &mut previous, &mut scratch.unknown)?;
             cursor.blank();
-            cursor.expect(b':')?;
-            cursor.blank();
             match column.filter(|column| !walk.keys.is_ours(*column)) {
                 Some(column) => cursor.value(walk, column, &mut scratch.text)?,
                 None => cursor.pass_value()?,
             }
             cursor.blank();
             match cursor.take() {
-                Some(b',') => cursor.blank(),
+                Some(b',') => {}
                 Some(b'}') => break,
                 _ => return Err(Unusual),
             }
@@ -107,7 +106,7 @@ impl<'a> Cursor<'a> {
         self.text.get(start..end).ok_or(Unusual)
     }
 
-    /// Passes a key; its column, if it has one.
+    /// Passes a key and the colon behind it; its column, if it has one.
     #[inline(always)]
     fn key(
         &mut self,
@@ -116,16 +115,19 @@ impl<'a> Cursor<'a> {
         unknown: &mut Vec<(usize, usize)>,
     ) -> Result<Option<usize>, Unusual> {
         if let Some((column, quoted)) = keys.expected(*previous)
-            && self.rest().starts_with(quoted)
+            && self.rest().get(..quoted.len()).is_some_and(|front| equal(front, quoted))
         {
             self.at += quoted.len();
             *previous = column;
             return Ok(Some(column));
         }
+        self.blank();
         self.expect(b'"')?;
         let start = self.at;
         let Stop::Quote = self.string_piece()? else { return Err(Unusual) };
         let end = self.at - 1;
+        self.blank();
+        self.expect(b':')?;
         let found = keys.find(previous, self.between(start, end)?);
         if found.is_none() {
             unknown.push((start, end));
@@ -134,19 +136,27 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline(always)]
-    fn value(&mut self, walk: &mut Walk<'_>, column: usize, scratch: &mut String) -> Result<(), Unusual> {
+    fn value(&mut self, walk: &mut Walk<'_>, column: usize, scratch: &mut Vec<u8>) -> Result<(), Unusual> {
         let start = self.at;
         match self.peek() {
             Some(b'"') => {
                 self.at += 1;
-                let text = match self.string_piece()? {
-                    Stop::Quote => self.between(start + 1, self.at - 1)?,
-                    Stop::Escape => {
-                        self.unescape(start + 1, scratch)?;
-                        scratch.as_str()
+                let from = self.rest();
+                match self.string_piece()? {
+                    Stop::Quote => {
+                        // A quote is no part of a character, so what lies before it is whole.
+                        if !walk.set_front(column, from, self.at - start - 2) {
+                            walk.set(column, Some(Input::Text(self.between(start + 1, self.at - 1)?)));
+                        }
                     }
-                };
-                walk.set(column, Some(Input::Text(text)));
+                    Stop::Escape => {
+                        self.unescape(from, self.at - start - 2, scratch)?;
+                        if !walk.set_front(column, scratch, scratch.len()) {
+                            let text = std::str::from_utf8(scratch).map_err(|_| Unusual)?;
+                            walk.set(column, Some(Input::Text(text)));
+                        }
+                    }
+                }
             }
             Some(b'{' | b'[') => {
                 if !walk.keeps_json(column) {
@@ -226,15 +236,15 @@ impl<'a> Cursor<'a> {
     /// Goes on behind the next quote or backslash.
     #[inline(always)]
     fn string_piece(&mut self) -> Result<Stop, Unusual> {
-        let mut rest = self.rest();
-        while let Some((chunk, after)) = rest.split_first_chunk::<8>() {
-            let hits = special(u64::from_le_bytes(*chunk));
+        let (words, rest) = self.rest().as_chunks::<8>();
+        for word in words {
+            let hits = special(u64::from_le_bytes(*word));
             if hits != 0 {
-                self.at += (hits.trailing_zeros() / 8) as usize;
+                let place = (hits.trailing_zeros() / 8) as usize;
+                self.at += place;
                 return self.stop();
             }
             self.at += 8;
-            rest = after;
         }
         let end = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20)).ok_or(Unusual)?;
         self.at += end;
@@ -251,23 +261,27 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The string from `start` on without its escapes; the cursor is behind its first backslash.
-    fn unescape(&mut self, mut start: usize, out: &mut String) -> Result<(), Unusual> {
+    /// A string without its escapes: `from` is where it begins, `length` what it has before its first backslash; the
+    /// cursor is behind that.
+    fn unescape(&mut self, mut from: &'a [u8], mut length: usize, out: &mut Vec<u8>) -> Result<(), Unusual> {
         out.clear();
         loop {
-            out.push_str(self.between(start, self.at - 1)?);
+            put_front(from, length, out);
             out.push(match self.take() {
-                Some(plain @ (b'"' | b'\\' | b'/')) => char::from(plain),
-                Some(b'n') => '\n',
-                Some(b't') => '\t',
-                Some(b'r') => '\r',
-                Some(b'b') => '\u{8}',
-                Some(b'f') => '\u{c}',
+                Some(plain @ (b'"' | b'\\' | b'/')) => plain,
+                Some(b'n') => b'\n',
+                Some(b't') => b'\t',
+                Some(b'r') => b'\r',
+                Some(b'b') => 0x08,
+                Some(b'f') => 0x0C,
                 _ => return Err(Unusual),
             });
-            start = self.at;
-            if let Stop::Quote = self.string_piece()? {
-                out.push_str(self.between(start, self.at - 1)?);
+            from = self.rest();
+            let start = self.at;
+            let stop = self.string_piece()?;
+            length = self.at - start - 1;
+            if let Stop::Quote = stop {
+                put_front(from, length, out);
                 return Ok(());
             }
         }
@@ -288,11 +302,11 @@ const MAX_DIGITS: usize = 18;
 fn special(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
-    let zero = |word: u64| word.wrapping_sub(ONES) & !word;
-    let quote = zero(word ^ (ONES * b'"' as u64));
-    let backslash = zero(word ^ (ONES * b'\\' as u64));
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    (quote | backslash | control) & HIGH
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
+    let backslash = below(word ^ (ONES * b'\\' as u64), 1);
+    // With this bit turned over a quote comes to lie right behind the control characters, and nothing else does.
+    let quote_or_control = below(word ^ (ONES * 2), u64::from(b'"' ^ 2) + 1);
+    (backslash | quote_or_control) & HIGH
 }
 
 #[cfg(test)]

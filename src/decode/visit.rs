@@ -19,7 +19,7 @@ use crate::columns::Cells;
 #[derive(Debug)]
 pub(super) struct Keys {
     by_name: HashMap<Box<str>, usize>,
-    /// Each name in its quotes, as an event has it.
+    /// Each name in its quotes and with the colon, as an event has it.
     quoted: Vec<Box<[u8]>>,
     /// The column that came behind each column last time, and behind the brace at the very end: producers write their
     /// keys in one order, and a key that is left out now and then disturbs only its neighbours.
@@ -35,12 +35,12 @@ impl Keys {
     pub(super) fn new(schema: &Schema, ours: Option<usize>) -> Self {
         let names = schema.columns.iter().map(|column| column.name.as_str());
         let by_name = names.clone().enumerate().map(|(at, name)| (name.into(), at)).collect();
-        let quoted: Vec<Box<[u8]>> = names.map(|name| format!("\"{name}\"").into_bytes().into()).collect();
+        let quoted: Vec<Box<[u8]>> = names.map(|name| format!("\"{name}\":").into_bytes().into()).collect();
         let next = (1..=quoted.len()).chain([0]).collect();
         Self { by_name, quoted, next, ours }
     }
 
-    /// The column that came behind `previous` last time, and its quoted name.
+    /// The column that came behind `previous` last time, and its name with quotes and colon.
     #[inline(always)]
     pub(super) fn expected(&self, previous: usize) -> Option<(usize, &[u8])> {
         let column = *self.next.get(previous.min(self.quoted.len()))?;
@@ -50,7 +50,7 @@ impl Keys {
     /// The column of a key, which becomes `previous`.
     pub(super) fn find(&mut self, previous: &mut usize, key: &str) -> Option<usize> {
         let inside = |quoted: &[u8]| {
-            quoted.strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\"")) == Some(key.as_bytes())
+            quoted.strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\":")) == Some(key.as_bytes())
         };
         let found = match self.expected(*previous) {
             Some((column, quoted)) if inside(quoted) => column,
@@ -111,6 +111,14 @@ impl Walk<'_> {
     /// The column takes the JSON text of an object or array.
     pub(super) fn keeps_json(&self, column: usize) -> bool {
         self.takes_text(column) || self.cells.get(column).is_some_and(|cells| cells.column().is_text())
+    }
+
+    /// The first `length` bytes of `from`, which are UTF-8, into a column of strings that has no value yet; false and
+    /// nothing where that is not so: then [`Walk::set`] knows what to do.
+    #[inline(always)]
+    pub(super) fn set_front(&mut self, column: usize, from: &[u8], length: usize) -> bool {
+        let Some(cells) = self.cells.get_mut(column) else { return false };
+        self.faults.is_empty() && cells.len() == self.row && cells.push_text(from, length)
     }
 
     pub(super) fn set(&mut self, column: usize, input: Option<Input<'_>>) {
