@@ -28,6 +28,7 @@ mod group_topics;
 mod harness;
 mod isolation;
 mod log_changes;
+mod old_formats;
 mod outage;
 mod records;
 mod records_damage;
