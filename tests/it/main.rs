@@ -33,6 +33,7 @@ mod limits;
 mod log_changes;
 mod memory;
 mod metrics;
+mod old_formats;
 mod outage;
 mod records;
 mod records_damage;

@@ -11,7 +11,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (
     AclBinding,
     AclOperation,
@@ -137,7 +137,17 @@ def committed(order):
 def end_offsets(order):
     client = reader()
     topic = order["topic"]
-    ends = {i: client.get_watermark_offsets(TopicPartition(topic, i), timeout=LIMIT)[1] for i in leaders(topic)}
+    deadline = time.monotonic() + LIMIT
+    while True:
+        try:
+            ends = {i: client.get_watermark_offsets(TopicPartition(topic, i), timeout=LIMIT)[1] for i in leaders(topic)}
+            break
+        except KafkaException as error:
+            # A broker that has just started is no leader yet.
+            moved = error.args[0].code() == KafkaError.NOT_LEADER_FOR_PARTITION
+            if not moved or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
     client.close()
     return {"offsets": ends}
 

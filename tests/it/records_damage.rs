@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::harness::bench::SHIPPED;
 use crate::harness::kafka::to_hex;
-use crate::harness::{Bench, ClickHouse, Kafka, same};
+use crate::harness::{Bench, ClickHouse, Kafka, same, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -63,6 +63,11 @@ fn a_corrupt_batch_stops_its_partition_alone() {
     let grown = std::fs::read(&log).unwrap();
     std::fs::write(&log, [&bytes[..], &grown[bytes.len()..]].concat()).unwrap();
     kafka.restart();
+    // Some brokers show an older end for a moment.
+    wait_until(LIMIT, "the end of the log is known", || {
+        let ends = kafka.end_offsets(&bench.topic);
+        same((ends[&0], ends[&1]), (4, 4))
+    });
     let consumer = bench.start(&[]);
     bench.wait_committed_to_the_end(&consumer, LIMIT);
     consumer.wait_healthy();

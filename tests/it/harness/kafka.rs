@@ -106,6 +106,11 @@ impl Kafka {
         self.nodes[0].node.dir.join(format!("data/log/{topic}-{partition}"))
     }
 
+    /// What the first broker has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.process(0).log()
+    }
+
     /// Starts the first broker again on the same port and data.
     pub(crate) fn restart(&self) {
         self.restart_node(0);
