@@ -47,7 +47,7 @@ manifests: ## tests of what is deployed (k8s/, Compose, Dockerfile) and of the d
 faults: export SANDARB_CONSUMER_BIN ?= $(RELEASE)/sandarb-consumer
 faults: export FAULT_ROUNDS ?= 20
 faults: setup release ## long series of faults for the group, the tests named long_ in full, memory: prints what each did
-	cargo test --workspace --locked --test it -- --test-threads=1 --nocapture group_ long_ $(LACKING:%=--skip %)
+	cargo test --workspace --locked --test it -- --test-threads=2 --nocapture group_ long_ $(LACKING:%=--skip %)
 	MEMORY_EVENTS=1000000 OUTAGE_SECONDS=300 cargo test --locked --test it -- --test-threads=1 --nocapture memory::
 
 fmt: ## format the code
