@@ -53,7 +53,13 @@ fn a_stop_while_clickhouse_is_away_is_quick_and_loses_nothing() {
 
 /// A program that holds rows which ClickHouse does not take: it accepts connections and answers nothing.
 fn before_a_server_that_hangs(bench: &Bench<'_>, more: &[(&str, &str)]) -> crate::harness::Consumer {
-    let consumer = bench.start(more);
+    // Neither the request's time limit nor the session of one that ends without leaving is what is looked at.
+    let soon = [
+        ("CLICKHOUSE_TIMEOUT_MS", "4000"),
+        ("KAFKA_SESSION_TIMEOUT_MS", "6000"),
+        ("KAFKA_HEARTBEAT_INTERVAL_MS", "1000"),
+    ];
+    let consumer = bench.start(&[&soon, more].concat());
     bench.produce(2_000);
     bench.wait_rows(&consumer, 2_000, LIMIT);
     bench.wait_committed_to_the_end(&consumer, LIMIT);
