@@ -12,7 +12,7 @@ use crate::config::{Config, Isolation, Loaded, Warning};
 use crate::decode::{Origin, Place, Rows};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::connection::ConnectOptions;
-use crate::kafka::error::code_name;
+use crate::kafka::error::{code_name, read_acl};
 use crate::kafka::producer::{ProduceError, Producer};
 use crate::kafka::protocol::topic_details::READ;
 use crate::kafka::sample::{SampleSettings, sample};
@@ -125,7 +125,7 @@ async fn check_group(cluster: &mut Cluster, group: &str, report: &mut Report) {
 }
 
 async fn check_topic(producer: &mut Producer, topic: &str, report: &mut Report) -> bool {
-    let acl = format!("kafka-acls --add --allow-principal User:… --operation Read --topic {topic}");
+    let acl = read_acl(topic);
     match producer.details(topic).await {
         Ok(details) if details.error == 3 => {
             report.fail("topic", format!("{topic} does not exist; create it or correct KAFKA_TOPIC"));

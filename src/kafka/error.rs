@@ -104,6 +104,28 @@ pub struct GroupRefused {
     pub code: i16,
 }
 
+/// Why there is nothing to read: it is waited for, but a person has to act.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum TopicFault {
+    /// The metadata knows no such topic.
+    #[error("the topic {topic} does not exist; create it, or correct KAFKA_TOPIC; waiting for it")]
+    Missing {
+        /// The topic.
+        topic: String,
+    },
+    /// The broker hides the topic from this user, whether or not it exists.
+    #[error("no right to the topic {topic} (KAFKA_TOPIC); waiting for it; grant it: {}", read_acl(.topic))]
+    Forbidden {
+        /// The topic.
+        topic: String,
+    },
+}
+
+/// The command that grants reading a topic.
+pub fn read_acl(topic: &str) -> String {
+    format!("kafka-acls --add --allow-principal User:… --operation Read --topic {topic}")
+}
+
 /// The name and number of an error code, as the protocol has it.
 pub fn code_name(code: i16) -> String {
     match ApiError::new(code) {

@@ -15,7 +15,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::backoff::Backoff;
 use crate::kafka::cluster::Cluster;
-use crate::kafka::error::{KafkaError, code_name};
+use crate::kafka::error::{KafkaError, code_name, read_acl};
 use crate::kafka::fetching::{FetchSettings, Fetched, Rewind, Stage};
 use crate::kafka::group::{Assignment, Committed};
 use crate::kafka::leader::{Cycle, Leader, Place, Trouble};
@@ -331,9 +331,7 @@ impl Fetcher {
                 let pause = match code {
                     29 => {
                         let topic = &self.settings.topic;
-                        let why = format!(
-                            "no right to read the topic {topic}: kafka-acls --add --operation Read --topic {topic}"
-                        );
+                        let why = format!("no right to read the topic {topic}; grant it: {}", read_acl(topic));
                         error!(partition, why, "the partition waits");
                         self.block(partition, why);
                         LONG_PAUSE

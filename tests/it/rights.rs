@@ -8,7 +8,7 @@ use crate::harness::bench::SHIPPED;
 use crate::harness::consumer::binary;
 use crate::harness::guarded::Guarded;
 use crate::harness::raw::Raw;
-use crate::harness::{Bench, ClickHouse, Consumer};
+use crate::harness::{Bench, ClickHouse, Consumer, http};
 
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -56,6 +56,39 @@ fn every_mechanism_logs_in_and_a_wrong_password_is_told_from_an_absent_broker() 
         assert!(!text.contains("mistaken-secret"), "{text}");
     }
     bench.assert_exactly_once(0..1_500);
+}
+
+#[test]
+fn a_topic_that_may_not_be_read_is_waited_for() {
+    let (guarded, bench) = bench("topic_right");
+    let acl = format!("--operation Read --topic {}", bench.topic);
+    guarded.grant("reader", "READ", "GROUP", &bench.group);
+    bench.produce(500);
+    let consumer = start(&bench, &guarded.login("reader", "PLAIN"));
+    let line = consumer.wait_log(LIMIT, &["\"level\":\"ERROR\"", "no right to the topic", "KAFKA_TOPIC", &acl]);
+    let ready = http::request(consumer.port, "GET", "/readyz", &[], b"").unwrap();
+    assert_eq!(ready.status, 503);
+    has(&ready.text().unwrap(), "", &acl);
+    let body = consumer.wait_health(503, LIMIT);
+    assert_eq!((&body["status"], &body["kafka_connected"]), (&"unhealthy".into(), &true.into()), "{body}");
+    let status = consumer.status().unwrap();
+    assert!(status["kafka"]["blocked"].as_str().is_some_and(|why| why.contains(&acl)), "{status}");
+    // Two more looks at the topic, 10 s apart: still the same, and not said again.
+    consumer.wait(LIMIT, "22 s are over", || {
+        let status = consumer.status()?;
+        status["uptime_seconds"].as_u64().filter(|up| *up >= 22).ok_or_else(|| status.to_string())
+    });
+    assert_eq!(consumer.health().unwrap().0, 503);
+    assert_eq!(bench.rows(), 0);
+
+    guarded.grant("reader", "READ", "TOPIC", &bench.topic);
+    bench.wait_rows(&consumer, 500, Duration::from_secs(20));
+    bench.wait_committed_to_the_end(&consumer, LIMIT);
+    consumer.wait_healthy();
+    let lines = consumer.log_lines().into_iter().filter(|seen| seen["msg"] == line["msg"]).count();
+    assert_eq!(lines, 1, "said once");
+    consumer.stop();
+    bench.assert_exactly_once(0..500);
 }
 
 #[test]

@@ -73,13 +73,19 @@ impl Group {
             .map(|topic| (topic.name.clone(), count(topic.partitions.len())))
             .collect();
         if let Some(own) = topics.iter().find(|topic| topic.name == self.settings.topic) {
-            let before = self.topic;
+            let (before, fault) = (self.topic, self.topic_fault());
             self.topic = match own.error {
                 0 if !own.partitions.is_empty() => {
                     TopicView::Present { id: own.id, partition_count: count(own.partitions.len()) }
                 }
                 3 => TopicView::Missing,
+                // No right to see it, or no answer yet: it is what it was.
                 _ => self.topic,
+            };
+            self.forbidden = match own.error {
+                29 => true,
+                0 | 3 => false,
+                _ => self.forbidden,
             };
             match (before, self.topic) {
                 (TopicView::Missing, TopicView::Present { id, .. }) => self.born = Some(id),
@@ -88,13 +94,9 @@ impl Group {
                 }
                 _ => {}
             }
-            match (before, self.topic) {
-                (TopicView::Missing, TopicView::Missing) => {}
-                (_, TopicView::Missing) => error!(
-                    topic = self.settings.topic,
-                    "the topic does not exist; create it, or correct KAFKA_TOPIC; waiting for it"
-                ),
-                (TopicView::Missing, TopicView::Present { partition_count, .. }) => {
+            match (fault, self.topic_fault(), self.topic) {
+                (fault, Some(now), _) if fault.as_ref() != Some(&now) => error!(topic = self.settings.topic, "{now}"),
+                (Some(_), None, TopicView::Present { partition_count, .. }) => {
                     info!(topic = self.settings.topic, partitions = partition_count, "the topic is there now");
                 }
                 _ => {}

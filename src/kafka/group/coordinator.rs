@@ -355,8 +355,6 @@ impl Driver {
         });
         let alive =
             self.group.alive_at().map(|at| at + Duration::from_secs(10).max(self.settings.heartbeat_interval * 3));
-        let missing = self.group.topic_is_missing();
-        let topic = &self.settings.topic;
         let group = &self.group;
         self.progress.send_modify(|progress| {
             if let Some(alive) = alive {
@@ -368,9 +366,7 @@ impl Driver {
             progress.rebalances += u64::from(generation >= 0 && generation != progress.generation);
             progress.generation = generation;
             progress.partitions = group.partitions();
-            progress.blocked = missing.then(|| {
-                format!("the topic {topic} does not exist; create it, or correct KAFKA_TOPIC; waiting for it")
-            });
+            progress.blocked = group.topic_fault().map(|fault| fault.to_string());
         });
     }
 }

@@ -11,6 +11,7 @@ use tracing::warn;
 
 use crate::config::AssignorName;
 use crate::kafka::assignor::{Member, PartitionCounts};
+use crate::kafka::error::TopicFault;
 use crate::kafka::group::held::{Held, commit_step};
 use crate::kafka::group::{Intent, Membership, Phase};
 use crate::kafka::protocol::offset_commit::PartitionCommit;
@@ -112,6 +113,8 @@ pub struct Group {
     pub(super) phase: Phase,
     pub(super) intent: Intent,
     pub(super) topic: TopicView,
+    /// The metadata's last answer was that this user may not see the topic; `topic` is then as it was seen before.
+    pub(super) forbidden: bool,
     /// The id of the topic when it appeared while this member was watching.
     pub(super) born: Option<u128>,
     pub(super) errors: u64,
@@ -172,6 +175,7 @@ impl Group {
             phase: Phase::Outside { why: "not joined yet" },
             intent: Intent::default(),
             topic: TopicView::Unasked,
+            forbidden: false,
             born: None,
             errors: 0,
         }
@@ -236,9 +240,14 @@ impl Group {
         }
     }
 
-    /// Whether the metadata said that the topic does not exist.
-    pub fn topic_is_missing(&self) -> bool {
-        self.topic == TopicView::Missing
+    /// What the metadata said last, if a person has to do something about it.
+    pub fn topic_fault(&self) -> Option<TopicFault> {
+        let topic = || self.settings.topic.clone();
+        match self.topic {
+            _ if self.forbidden => Some(TopicFault::Forbidden { topic: topic() }),
+            TopicView::Missing => Some(TopicFault::Missing { topic: topic() }),
+            TopicView::Unasked | TopicView::Present { .. } => None,
+        }
     }
 
     /// Error codes answered so far.

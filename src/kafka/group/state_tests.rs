@@ -13,6 +13,9 @@ use crate::kafka::protocol::offset_fetch::FetchedOffset;
 use crate::kafka::protocol::offset_fetch::OffsetFetchResponse;
 use crate::kafka::protocol::sync_group::SyncGroupResponse;
 
+#[path = "topic_tests.rs"]
+mod topic;
+
 const SESSION: Duration = Duration::from_secs(30);
 const INTERVAL: Duration = Duration::from_secs(3);
 const REBALANCE: Duration = Duration::from_secs(60);
@@ -64,8 +67,11 @@ impl Bench {
     }
 
     fn metadata(&mut self, id: u128, partitions: i32) {
+        self.seen(0, id, partitions);
+    }
+
+    fn seen(&mut self, error: i16, id: u128, partitions: i32) {
         let partitions = (0..partitions).map(|index| PartitionMetadata { error: 0, index, leader: 1 }).collect();
-        let error = 0;
         self.group.metadata(&[TopicMetadata { error, name: "t".into(), id, partitions }], self.now);
     }
 
@@ -303,113 +309,6 @@ fn join_and_sync_try_again_as_the_table_says() {
     bench.group.failed(bench.now);
     bench.later(RETRY_PAUSE);
     assert_eq!(bench.next(), Step::Join { member_id: "m-1".into() }, "a lost connection keeps the id");
-}
-
-#[test]
-fn a_changed_topic_makes_a_rebalance() {
-    for (id, partitions, rejoins) in [(7, 2, false), (7, 3, true), (8, 2, true), (0, 2, false)] {
-        let mut bench = Bench::at_work();
-        bench.later(CHECK_INTERVAL);
-        bench.heartbeat(0);
-        assert_eq!(bench.next(), Step::Metadata { topics: vec!["t".into()] });
-        bench.metadata(id, partitions);
-        assert_eq!(matches!(bench.phase(), Phase::Revoking { .. }), rejoins, "id {id}, {partitions} partitions");
-    }
-    let mut bench = Bench::at_work();
-    bench.later(CHECK_INTERVAL);
-    bench.group.metadata(&[TopicMetadata { error: 3, name: "t".into(), id: 0, partitions: vec![] }], bench.now);
-    assert!(matches!(bench.phase(), Phase::Assigned(_)), "a topic that does not show changes nothing");
-    assert!(bench.group.topic_is_missing());
-}
-
-#[test]
-fn a_fetch_that_meets_another_topic_has_it_looked_at_until_it_shows() {
-    let mut bench = Bench::at_work();
-    bench.later(LOOK_INTERVAL);
-    bench.heartbeat(0);
-    assert!(matches!(bench.next(), Step::Wait { .. }), "nothing to look for");
-    let epoch = bench.group.membership().epoch;
-    bench.group.intend(Intent { epoch: epoch - 1, look: true, ..Intent::default() });
-    assert!(matches!(bench.next(), Step::Wait { .. }), "the word of an assignment that is over");
-    bench.group.intend(Intent { epoch, look: true, ..Intent::default() });
-    let look = Step::Metadata { topics: vec!["t".into()] };
-    assert_eq!(bench.next(), look);
-    bench.metadata(7, 2);
-    let Step::Wait { until } = bench.next() else { panic!("this broker does not know yet: not over and over") };
-    assert_eq!(until, bench.now + LOOK_INTERVAL);
-    bench.later(LOOK_INTERVAL);
-    assert_eq!(bench.next(), look);
-    bench.metadata(8, 2);
-    assert!(matches!(bench.phase(), Phase::Revoking { .. }));
-}
-
-#[test]
-fn all_of_a_topic_is_new_that_was_created_while_the_group_watched() {
-    let known = |bench: &Bench| match bench.phase() {
-        Phase::Assigned(assignment) => assignment.known_partition_count,
-        other => panic!("{other:?}"),
-    };
-    // A follower, to which nobody has shown the topic, looks at it each time before it asks for offsets.
-    let begin = |bench: &mut Bench, id: u128, offsets: &[(i32, i64, &str)]| {
-        bench.join(0, false);
-        bench.sync(0, &[0, 1]);
-        bench.heartbeat(0);
-        assert_eq!(bench.next(), Step::Metadata { topics: vec!["t".into()] });
-        bench.metadata(id, 2);
-        assert_eq!(bench.next(), Step::FetchOffsets { partitions: vec![0, 1] });
-        bench.offsets(offsets);
-    };
-    let mut bench = Bench::new();
-    begin(&mut bench, 7, &[(0, -1, ""), (1, -1, "")]);
-    assert_eq!(known(&bench), None, "it may have been there for years");
-    bench.heartbeat(25);
-    begin(&mut bench, 8, &[(0, -1, ""), (1, -1, "")]);
-    assert_eq!(known(&bench), Some(0), "another id: created anew");
-    bench.heartbeat(25);
-    begin(&mut bench, 8, &[(0, 3, "partitions=2;topic=8"), (1, -1, "")]);
-    assert_eq!(known(&bench), Some(2));
-    // Someone committed for the topic of before after it was deleted.
-    let mut other = Bench::new();
-    begin(&mut other, 9, &[(0, 3, "partitions=2;topic=8"), (1, -1, "")]);
-    assert_eq!(known(&other), Some(0));
-}
-
-#[test]
-fn new_partitions_are_unknown_until_each_has_a_commit() {
-    // The topic has grown from 1 to 2 partitions, and this member is given only the old one, as it was before.
-    let mut bench = Bench::new();
-    bench.join(0, true);
-    bench.metadata(7, 2);
-    bench.sync(0, &[0]);
-    bench.heartbeat(0);
-    bench.offsets(&[(0, 5, "partitions=1;topic=7"), (1, -1, "")]);
-    bench.intend(&[(0, 6)], false, false);
-    let note = |count: i32| format!("partitions={count};topic={:032x}", 7);
-    assert_eq!(committed(bench.next()), [(0, 6, note(1))], "so that the other's next owner sees that it is new");
-    bench.commit(&[(0, 0)]);
-    bench.heartbeat(22);
-    bench.join(0, true);
-    bench.metadata(7, 2);
-    bench.sync(0, &[0]);
-    bench.heartbeat(0);
-    bench.offsets(&[(0, 6, "partitions=1;topic=7"), (1, 0, "partitions=1;topic=7")]);
-    bench.intend(&[(0, 7)], false, false);
-    assert_eq!(committed(bench.next()), [(0, 7, note(2))]);
-}
-
-#[test]
-fn a_topic_created_later_makes_a_rebalance() {
-    let mut bench = Bench::new();
-    bench.join(0, true);
-    bench.group.metadata(&[TopicMetadata { error: 3, name: "t".into(), id: 0, partitions: vec![] }], bench.now);
-    bench.sync(0, &[]);
-    bench.heartbeat(0);
-    bench.group.metadata(&[TopicMetadata { error: 3, name: "t".into(), id: 0, partitions: vec![] }], bench.now);
-    assert!(bench.group.topic_is_missing());
-    bench.later(CHECK_INTERVAL);
-    bench.heartbeat(0);
-    bench.metadata(7, 12);
-    assert!(matches!(bench.phase(), Phase::Revoking { .. }));
 }
 
 #[test]
