@@ -13,10 +13,12 @@ LACKING := $(if $(filter 2.% 3.%,$(KAFKA_VERSION)),members_of_the_new_protocol_c
 .PHONY: help demo test unit fuzz integration manifests faults fmt lint release size image-test reproducible clean setup bench
 .PHONY: bench-latency bench-flat bench-stages
 
-# Tests without services that read what is deployed and what is linked; all others are integration tests.
+# Tests without services: those that read what is deployed and what is linked, and those that need nothing. All others are
+# integration tests.
 MANIFESTS := manifests dependencies
+UNIT := allocations
 FUZZ := fuzz_records model_fuzz
-INTEGRATION := it $(filter-out $(MANIFESTS) $(FUZZ),$(basename $(notdir $(wildcard tests/*.rs))))
+INTEGRATION := it $(filter-out $(MANIFESTS) $(UNIT) $(FUZZ),$(basename $(notdir $(wildcard tests/*.rs))))
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -28,7 +30,7 @@ demo: ## run the whole thing: Kafka, the program, ClickHouse, 100,000 events (DE
 test: setup unit fuzz manifests release integration ## all tests, against real Kafka and ClickHouse that they start themselves
 
 unit: ## tests without services
-	cargo test --workspace --locked --lib --bins --no-fail-fast
+	cargo test --workspace --locked --lib --bins $(UNIT:%=--test %) --no-fail-fast
 	cargo test --workspace --locked --doc --no-fail-fast
 
 fuzz: ## hostile record batches and mutated events, FUZZ_SECONDS (default 5) of each
