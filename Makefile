@@ -1,6 +1,7 @@
 # `make` alone lists the commands. Everything builds with --locked; binaries are static (musl), as they ship.
 
 TARGET ?= $(shell uname -m)-unknown-linux-musl
+GLIBC := $(shell uname -m)-unknown-linux-gnu
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 RELEASE := $(TARGET_DIR)/$(TARGET)/release
 
@@ -10,12 +11,14 @@ LACKING := $(if $(filter 2.% 3.%,$(KAFKA_VERSION)),members_of_the_new_protocol_c
 
 .NOTPARALLEL:
 .PHONY: help demo test unit fuzz integration manifests faults fmt lint release size image-test reproducible clean setup bench
-.PHONY: bench-latency bench-flat
+.PHONY: bench-latency bench-flat bench-stages
 
-# Tests without services that read what is deployed and what is linked; all others are integration tests.
+# Tests without services: those that read what is deployed and what is linked, and those that need nothing. All others are
+# integration tests.
 MANIFESTS := manifests dependencies
+UNIT := allocations
 FUZZ := fuzz_records model_fuzz
-INTEGRATION := it $(filter-out $(MANIFESTS) $(FUZZ),$(basename $(notdir $(wildcard tests/*.rs))))
+INTEGRATION := it $(filter-out $(MANIFESTS) $(UNIT) $(FUZZ),$(basename $(notdir $(wildcard tests/*.rs))))
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -27,7 +30,7 @@ demo: ## run the whole thing: Kafka, the program, ClickHouse, 100,000 events (DE
 test: setup unit fuzz manifests release integration ## all tests, against real Kafka and ClickHouse that they start themselves
 
 unit: ## tests without services
-	cargo test --workspace --locked --lib --bins --no-fail-fast
+	cargo test --workspace --locked --lib --bins $(UNIT:%=--test %) --no-fail-fast
 	cargo test --workspace --locked --doc --no-fail-fast
 
 fuzz: ## hostile record batches and mutated events, FUZZ_SECONDS (default 5) of each
@@ -78,6 +81,15 @@ bench-latency: setup release ## how soon an event is visible, how soon the progr
 
 bench-flat: setup release ## CPU of an event by the number of events and of partitions
 	@benches/flat
+
+# Built first, so that nothing compiles while the figures are taken.
+bench-stages: STAGES = cargo $(1) --manifest-path benches/stages/Cargo.toml --locked --release \
+                       --target-dir "$(TARGET_DIR)/stages" --target $(2)
+bench-stages: setup ## CPU of an event in each step from fetch answer to Native block, glibc and musl (STAGE_ROUNDS)
+	$(call STAGES,build,$(GLIBC))
+	$(call STAGES,build,$(TARGET))
+	$(call STAGES,run,$(GLIBC)) --quiet -- $(STAGE_ROUNDS)
+	$(call STAGES,run,$(TARGET)) --quiet -- $(STAGE_ROUNDS)
 
 clean: ## remove what was built; the cache of dev/setup stays
 	cargo clean
