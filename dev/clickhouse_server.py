@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """A real ClickHouse HTTP server on 127.0.0.1, out of the PyPI wheel chdb-core (its own handlers, users and storage).
 
-usage: clickhouse_server.py PORT DATADIR [--user NAME] [--password TEXT] [--users XML] [--quotas XML]
+usage: clickhouse_server.py PORT DATADIR [--user NAME] [--password TEXT] [--users XML] [--quotas XML] [--profiles XML]
 
 Prints one line, `ready PORT`, on stdout once the server answers /ping on a listener that belongs to this process. Exits 1
 with the cause on stderr when the port is taken or the engine stops. SIGTERM and SIGINT stop it at once with exit code 0;
 the data under DATADIR survive that, and kill -9. One server a DATADIR; another password takes effect at the next start.
---users and --quotas add elements to those sections of users.xml (this engine knows no CREATE USER).
+--users, --quotas and --profiles add elements to those sections of users.xml (this engine knows no CREATE USER).
 """
 
 import argparse
@@ -44,7 +44,7 @@ CONFIG = """<clickhouse>
 
 # The engine's own session logs in as `default` without a password, so that user has to stay: clients use another one.
 USERS = """<clickhouse>
-<profiles><default><network_compression_method>LZ4</network_compression_method></default></profiles>
+<profiles><default><network_compression_method>LZ4</network_compression_method></default>{profiles}</profiles>
 <users>
 <default><password></password><networks><ip>127.0.0.1</ip></networks>
 <profile>default</profile><quota>default</quota></default>
@@ -96,6 +96,7 @@ def parse_args():
     parser.add_argument("--password", default="sandarb")
     parser.add_argument("--users", default="")
     parser.add_argument("--quotas", default="")
+    parser.add_argument("--profiles", default="")
     args = parser.parse_args()
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", args.user) or args.user == "default":
         parser.error("--user: letters, digits and _ only, and not `default` (the engine's own session uses it)")
@@ -129,7 +130,8 @@ def write_config(root, args):
     conf = root / "home" / ".clickhouse-local"
     conf.mkdir(parents=True, exist_ok=True)
     (conf / "config.xml").write_text(CONFIG.format(root=escape(str(root)), port=args.port))
-    names = {"user": args.user, "password": escape(args.password), "users": args.users, "quotas": args.quotas}
+    names = {"user": args.user, "password": escape(args.password), "users": args.users, "quotas": args.quotas,
+             "profiles": args.profiles}
     (conf / "users.xml").write_text(USERS.format(**names))
 
 

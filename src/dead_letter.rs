@@ -132,7 +132,7 @@ impl Letter {
 pub enum Delivered {
     /// All letters are acknowledged.
     All,
-    /// The partitions are someone else's, or the program stops: whoever reads them next writes their letters.
+    /// The assignment is over for good, or is being given away: whoever reads the partitions next writes their letters.
     GivenUp,
 }
 
@@ -187,7 +187,8 @@ impl DeadLetters {
         fence: &mut Fence,
         stop: &mut watch::Receiver<bool>,
     ) -> Delivered {
-        // A late letter only repeats one, so the fence need not hold before each attempt, as it must for an insert.
+        // A late letter only repeats one, so the fence need not hold before each attempt, as it must for an insert. One
+        // that is down for a moment (an expired session that recovers) gives nothing up.
         tokio::select! {
             delivered = self.write(letters, stop) => delivered,
             () = fence.broken() => Delivered::GivenUp,

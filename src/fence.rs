@@ -80,6 +80,20 @@ mod tests {
         assert!(!fence.holds());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn an_expired_session_that_recovers_breaks_nothing() {
+        let (sender, receiver) = watch::channel(tenure(7, Duration::from_secs(30)));
+        let mut fence = Fence::new(receiver, 7);
+        let mut broken = std::pin::pin!(fence.broken());
+        for _ in 0..3 {
+            let expired = tokio::time::timeout(Duration::from_secs(60), &mut broken).await;
+            assert!(expired.is_err(), "the session expired, and the epoch goes on");
+            sender.send_replace(tenure(7, Duration::from_secs(30)));
+        }
+        sender.send_replace(tenure(8, Duration::from_secs(30)));
+        broken.await;
+    }
+
     #[test]
     fn the_boot_clock_is_readable_here() {
         assert!(boot_clock() > Duration::ZERO);

@@ -238,7 +238,11 @@ fn cure(code: u32) -> &'static str {
         115 | 452 => "let the user's profile and its constraints allow the settings of the insert",
         48 => "CLICKHOUSE_TABLE must name a table that takes inserts, not a view",
         252 => "let merges catch up; larger batches (BATCH_SIZE, BATCH_TIMEOUT_MS) make fewer parts",
-        241 => "give the server more memory, or lower BATCH_SIZE",
+        // Some of its parts may be stored, so it is not sent in halves: those would have other tokens.
+        241 => {
+            "give the server, or the user (max_memory_usage), more memory: this batch goes in as it is; a smaller \
+             BATCH_SIZE spares later ones"
+        }
         201 => "raise the user's quota, or wait for its interval to end",
         202 | 203 | 290 | 439 | 700 | 745 | 749 => {
             "the server is at a limit of queries or connections: raise it or lower the load"

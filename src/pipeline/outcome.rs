@@ -73,6 +73,8 @@ impl Pipeline {
         if mail.era == self.era {
             match delivered {
                 Delivered::All => self.commit(mail.batch),
+                // The epoch is over, or the partitions are being given away, and neither is ever taken back: the next
+                // assignment begins anew at what was committed, so nothing has to be read again here.
                 Delivered::GivenUp => {
                     warn!(letters = mail.letters.len(), "gave up dead letters; their events will be read again");
                     self.mailbox.clear();

@@ -50,6 +50,40 @@ fn the_end_of_a_quota_is_waited_for_and_a_new_password_taken_up() {
     password(&bench, restart);
 }
 
+#[test]
+fn a_batch_that_the_servers_memory_does_not_hold_goes_in_as_it_is_once_there_is_more() {
+    const USER: &str = "<small><password>s</password><networks><ip>::/0</ip></networks><profile>small</profile>\
+                        <quota>default</quota></small>";
+    let profile = |bytes: u64| format!("<small><max_memory_usage>{bytes}</max_memory_usage></small>");
+    let start = ["--users", USER, "--profiles"];
+    let clickhouse = ClickHouse::start_with("ingest", "sandarb", &[&start[..], &[&profile(12_000_000)]].concat());
+    let bench = Bench::new("memory_limit", Kafka::shared(), &clickhouse, SHIPPED);
+    let indices = bench.produce(20_000);
+    let start_with = |batch_size: &str| {
+        let login = [("CLICKHOUSE_USER", "small"), ("CLICKHOUSE_PASSWORD", "s"), ("SHUTDOWN_TIMEOUT_MS", "2000")];
+        bench.start(&[&login[..], &[("BATCH_SIZE", batch_size)]].concat())
+    };
+    let consumer = start_with("20000");
+    let line = consumer.wait_log(LIMIT, &["WARNING", "Code: 241"]);
+    consumer.wait_log(LIMIT, &["ERROR", "Code: 241", "max_memory_usage", "BATCH_SIZE"]);
+    consumer.wait_health(503, LIMIT);
+    // Its outcome is unknown: smaller batches come behind it only.
+    consumer.signal("TERM");
+    assert_eq!(consumer.wait_exit(LIMIT), Some(1));
+    let consumer = start_with("1000");
+    let again = consumer.wait_log(LIMIT, &["WARNING", "Code: 241"]);
+    assert_eq!((&again["rows"], line["rows"].as_u64() > Some(1_000)), (&line["rows"], true), "{line}");
+    assert_eq!(bench.rows(), 0);
+    clickhouse.kill9();
+    clickhouse.restart_with(&[&start[..], &[&profile(4_000_000_000)]].concat());
+    bench.wait_rows(&consumer, 20_000, LIMIT);
+    bench.wait_committed_to_the_end(&consumer, LIMIT);
+    consumer.wait_healthy();
+    assert!(!bench.kafka.topics().contains(&format!("{}.dlq", bench.topic)), "nothing is put aside");
+    consumer.stop();
+    bench.assert_exactly_once(indices);
+}
+
 fn quota(bench: &Bench<'_>) {
     let indices = bench.produce(4_000);
     let login = [("CLICKHOUSE_USER", "limited"), ("CLICKHOUSE_PASSWORD", "l"), ("BATCH_SIZE", "400")];

@@ -220,6 +220,23 @@ fn a_rebalance_waits_for_the_wire_and_commits_before_joining() {
 }
 
 #[test]
+fn what_is_being_given_back_is_never_taken_up_again_in_its_epoch() {
+    for code in [0, 7, 14, 15, 16, 22, 25, 27, 29, 30, 82] {
+        let mut bench = Bench::at_work();
+        let epoch = bench.group.membership().epoch;
+        bench.heartbeat(27);
+        bench.intend(&[(0, 6)], false, false);
+        bench.group.failed(bench.now);
+        bench.metadata(7, 2);
+        bench.later(RETRY_PAUSE);
+        bench.commit(&[(0, code)]);
+        bench.heartbeat(code);
+        let Membership { epoch: now, phase } = bench.group.membership();
+        assert!(matches!(phase, Phase::Revoking { .. }) || now > epoch, "{code}: {phase:?}");
+    }
+}
+
+#[test]
 fn a_rebalance_goes_on_without_work_that_takes_too_long() {
     let mut bench = Bench::at_work();
     bench.heartbeat(27);
