@@ -78,6 +78,9 @@ enum Fault {
     Broken(&'static str),
 }
 
+/// Up to so many bytes are copied as so many, where there is room: what lies behind those written is overwritten later.
+const SHORT: usize = 32;
+
 /// Where a codec writes to.
 #[derive(Debug)]
 struct Output<'a> {
@@ -128,6 +131,23 @@ impl Output<'_> {
         Ok(())
     }
 
+    /// Appends the first `count` bytes of `from`; returns the others.
+    #[inline]
+    fn append_front<'a>(&mut self, from: &'a [u8], count: usize) -> Result<&'a [u8], Fault> {
+        let (head, rest) = from.split_at_checked(count).ok_or(Fault::Broken("a block is cut off"))?;
+        self.reserve(count)?;
+        if count <= SHORT
+            && let Some(bytes) = from.first_chunk::<SHORT>()
+            && let Some(to) = self.buffer.get_mut(self.filled..).and_then(<[u8]>::first_chunk_mut::<SHORT>)
+        {
+            *to = *bytes;
+            self.filled += count;
+        } else {
+            self.append(head)?;
+        }
+        Ok(rest)
+    }
+
     fn append_run(&mut self, byte: u8, count: usize) -> Result<(), Fault> {
         self.reserve(count)?;
         let (_, free) = self.split();
@@ -145,6 +165,16 @@ impl Output<'_> {
         }
         self.reserve(count)?;
         let from = self.filled - distance;
+        if count <= SHORT
+            && distance >= SHORT
+            && let Some((before, free)) = self.buffer.split_at_mut_checked(self.filled)
+            && let Some(bytes) = before.get(from..).and_then(<[u8]>::first_chunk::<SHORT>)
+            && let Some(to) = free.first_chunk_mut::<SHORT>()
+        {
+            *to = *bytes;
+            self.filled += count;
+            return Ok(());
+        }
         let mut copied = 0;
         while copied < count {
             // What was copied repeats with the same period: each round can take twice as much.

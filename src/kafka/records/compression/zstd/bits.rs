@@ -8,6 +8,8 @@ pub(super) struct Backward<'a> {
     bytes: &'a [u8],
     /// Bits not read yet; negative after reading past the beginning.
     left: isize,
+    /// The bits taken up and not read yet, the next one highest, zeros behind them.
+    word: u64,
 }
 
 impl<'a> Backward<'a> {
@@ -16,7 +18,7 @@ impl<'a> Backward<'a> {
         match bytes.last() {
             Some(&last) if last != 0 => {
                 let left = bytes.len() * 8 - last.leading_zeros() as usize - 1;
-                Ok(Self { bytes, left: left.cast_signed() })
+                Ok(Self { bytes, left: left.cast_signed(), word: 0 })
             }
             _ => Err(Fault::Broken("a bit stream has no end mark")),
         }
@@ -26,45 +28,40 @@ impl<'a> Backward<'a> {
         self.left
     }
 
-    /// Up to 32 bits, without going on.
+    /// Takes up the next bits: at least 57, as far as there are any.
+    #[inline]
+    pub(super) fn fill(&mut self) {
+        self.word = if self.left >= 64 {
+            let left = self.left.cast_unsigned();
+            let end = left.div_ceil(8);
+            let chunk = self.bytes.get(..end).and_then(|bytes| bytes.last_chunk::<8>());
+            chunk.map_or(0, |chunk| u64::from_le_bytes(*chunk)) << (end * 8 - left)
+        } else if self.left > 0 {
+            let word = self.bytes.iter().take(8).rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+            word << (64 - self.left)
+        } else {
+            0
+        };
+    }
+
+    /// The next bits of those taken up, 1 to 57 since then, without going on.
     #[inline]
     pub(super) fn peek(&self, count: u32) -> u64 {
-        let from = self.left - count as isize;
-        let mask = (1u64 << count) - 1;
-        if from >= 0 {
-            let from = from.cast_unsigned();
-            (self.word(from / 8) >> (from % 8)) & mask
-        } else {
-            // The missing low bits are zeros.
-            let missing = from.unsigned_abs();
-            if missing >= 64 || self.left <= 0 {
-                return 0;
-            }
-            (self.word(0) << missing) & mask
-        }
+        self.word >> (64 - count)
     }
 
     #[inline]
     pub(super) fn skip(&mut self, count: u32) {
+        self.word <<= count;
         self.left -= count as isize;
     }
 
-    /// Up to 32 bits.
+    /// Bits of those taken up, at most 57 since then.
     #[inline]
-    pub(super) fn read(&mut self, count: u32) -> u64 {
-        let bits = self.peek(count);
+    pub(super) fn take(&mut self, count: u32) -> u64 {
+        let bits = (self.word >> 1) >> (63 - count);
         self.skip(count);
         bits
-    }
-
-    /// Eight bytes from `at` on, zeros behind the end.
-    #[inline]
-    fn word(&self, at: usize) -> u64 {
-        let rest = self.bytes.get(at..).unwrap_or(&[]);
-        match rest.first_chunk::<8>() {
-            Some(chunk) => u64::from_le_bytes(*chunk),
-            None => rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
-        }
     }
 }
 

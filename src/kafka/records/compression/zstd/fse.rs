@@ -126,13 +126,14 @@ impl Table {
     /// The first state.
     pub(super) fn first(&self, stream: &mut Backward<'_>) -> Result<State, Fault> {
         let bits = self.states.len().max(1).ilog2();
-        self.state(stream.read(bits) as usize)
+        stream.fill();
+        self.state(stream.take(bits) as usize)
     }
 
-    /// The state after this one.
+    /// The state after this one; takes at most 9 bits of those that the stream took up.
     #[inline]
     pub(super) fn next(&self, state: State, stream: &mut Backward<'_>) -> Result<State, Fault> {
-        self.state(usize::from(state.base) + stream.read(state.bits.into()) as usize)
+        self.state(usize::from(state.base) + stream.take(state.bits.into()) as usize)
     }
 
     #[inline]

@@ -7,6 +7,8 @@ use super::{CUT_OFF, split};
 
 /// The most bits of a code.
 const BITS_MAX: u32 = 11;
+/// So many codes are surely among the bits that a stream takes up at once.
+const RUN: usize = 57 / BITS_MAX as usize;
 /// The weights that a tree can have; that of the last symbol is not written.
 const WEIGHTS: usize = 256;
 
@@ -63,6 +65,7 @@ impl Huffman {
         }
         loop {
             push(state.symbol)?;
+            stream.fill();
             let next = table.next(state, &mut stream)?;
             if stream.left() < 0 {
                 push(other.symbol)?;
@@ -125,10 +128,15 @@ impl Huffman {
         let mut stream = Backward::new(stream)?;
         let start = literals.len();
         literals.resize(start + count, 0);
-        for literal in literals.iter_mut().skip(start) {
-            let Some(&(symbol, length)) = self.codes.get(stream.peek(self.bits) as usize) else { return Err(CUT_OFF) };
-            *literal = symbol;
-            stream.skip(length.into());
+        for run in literals.get_mut(start..).unwrap_or_default().chunks_mut(RUN) {
+            stream.fill();
+            for literal in run {
+                let Some(&(symbol, length)) = self.codes.get(stream.peek(self.bits) as usize) else {
+                    return Err(CUT_OFF);
+                };
+                *literal = symbol;
+                stream.skip(length.into());
+            }
         }
         if stream.left() == 0 { Ok(()) } else { Err(Fault::Broken("the literals do not end where their stream does")) }
     }

@@ -3,7 +3,7 @@
 use super::super::{Fault, Output};
 use super::bits::Backward;
 use super::fse::Table;
-use super::{BLOCK_MAX, CUT_OFF, TOO_LARGE_A_BLOCK, split};
+use super::{BLOCK_MAX, CUT_OFF, TOO_LARGE_A_BLOCK};
 
 /// The tables of the block at hand, those of the block before that it may go on with, and the last three distances.
 #[derive(Debug, Default)]
@@ -92,8 +92,10 @@ impl Sequences {
             let mut match_length = self.match_lengths.first(&mut stream)?;
             for number in 1..=count {
                 let bits = u32::from(offset.symbol);
-                let value = (1usize << bits) + stream.read(bits) as usize;
+                stream.fill(); // for at most 31 + 16 bits
+                let value = (1usize << bits) + stream.take(bits) as usize;
                 let repeated = length(&MATCH_LENGTH_CODES, match_length.symbol, &mut stream)?;
+                stream.fill(); // for at most 16 + 9 + 9 + 8 bits
                 let taken = length(&LITERAL_LENGTH_CODES, literal_length.symbol, &mut stream)?;
                 if number < count {
                     literal_length = self.literal_lengths.next(literal_length, &mut stream)?;
@@ -106,9 +108,7 @@ impl Sequences {
                 if taken + repeated > end.saturating_sub(out.filled) {
                     return Err(TOO_LARGE_A_BLOCK);
                 }
-                let (head, tail) = split(literals, taken)?;
-                literals = tail;
-                out.append(head)?;
+                literals = out.append_front(literals, taken)?;
                 let distance = self.distance(value, taken == 0)?;
                 out.append_match(frame, distance, repeated)?;
             }
@@ -157,7 +157,7 @@ impl Sequences {
 
 fn length(codes: &[(u32, u32)], code: u8, stream: &mut Backward<'_>) -> Result<usize, Fault> {
     let &(least, bits) = codes.get(usize::from(code)).ok_or(Fault::Broken("a length that does not exist"))?;
-    Ok(least as usize + stream.read(bits) as usize)
+    Ok(least as usize + stream.take(bits) as usize)
 }
 
 /// The number of sequences, and what is behind it.
