@@ -279,6 +279,6 @@ fn placeholder() -> Reason {
 }
 
 #[cfg(test)]
-mod hands;
+mod hands_tests;
 #[cfg(test)]
 mod tests;
