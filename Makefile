@@ -42,7 +42,7 @@ integration: export SANDARB_SAMPLE_BIN ?= $(RELEASE)/sample-events
 integration: ## tests with services (after `make release`); KAFKA_VERSION=3.9.1, 3.3.2 or 2.8.2 for older brokers
 	@test -x "$(SANDARB_CONSUMER_BIN)" || { echo "no $(SANDARB_CONSUMER_BIN): run make release" >&2; exit 1; }
 	@$(if $(strip $(LACKING)),echo "left out because Kafka $(KAFKA_VERSION) lacks what they need: $(LACKING)")
-	cargo test --workspace --locked $(INTEGRATION:%=--test %) --no-fail-fast -- --test-threads=3 $(LACKING:%=--skip %)
+	cargo test --workspace --locked $(INTEGRATION:%=--test %) --no-fail-fast -- --test-threads=2 $(LACKING:%=--skip %)
 
 manifests: ## tests of what is deployed (k8s/, Compose, Dockerfile) and of the dependencies' limits
 	cargo test --locked $(MANIFESTS:%=--test %) --no-fail-fast

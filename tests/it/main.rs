@@ -1,5 +1,5 @@
 //! Integration tests: the real program between a real Kafka and a real ClickHouse, which the tests start themselves
-//! (dev/setup brings what they need). `cargo test --test it`; three at a time is fine: each has a topic, a group and a
+//! (dev/setup brings what they need). `cargo test --test it`; two at a time is fine: each has a topic, a group and a
 //! database of its own.
 //!
 //! SANDARB_CONSUMER_BIN names the binary to test, by default the one that cargo has just built.
