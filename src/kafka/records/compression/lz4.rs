@@ -1,11 +1,10 @@
-//! LZ4 frames, one after the other, by hand over the block format: no buffer of a frame decoder's own, and the output is
-//! capped before each block.
+//! LZ4 frames, one after the other, and their blocks: no buffer of a frame decoder's own, and the output is capped before
+//! each block. Events of one kind repeat long pieces of each other, so matches beyond a token's 18 bytes are the rule
+//! here, and are copied in wide pieces like the short ones.
 //!
 //! The header's checksum is passed over like the others, so frames of old Java clients that got it wrong are read too.
 //!
-//! Source: <https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md>.
-
-use lz4_flex::block::{DecompressError, decompress_into, decompress_into_with_dict};
+//! Source: <https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md>, `lz4_Block_format.md`.
 
 use super::{Fault, Output, skip, skippable_frame, u32_le};
 
@@ -84,22 +83,172 @@ fn compressed_block(
     let capped = room > out.left();
     let room = room.min(out.left());
     out.reserve(room)?;
-    let (done, free) = out.split();
-    let free = free.get_mut(..room).unwrap_or_default();
-    let written = if linked {
-        let frame = done.get(start..).unwrap_or(&[]);
-        let window = frame.get(frame.len().saturating_sub(WINDOW)..).unwrap_or(&[]);
-        decompress_into_with_dict(block, free, window)
-    } else {
-        decompress_into(block, free)
-    };
-    match written {
-        Ok(written) => {
-            out.wrote(written);
+    let filled = out.filled;
+    // How far back the block's matches may reach.
+    let floor = if linked { start.max(filled.saturating_sub(WINDOW)) } else { filled };
+    let buffer = out.buffer.get_mut(..filled + room).unwrap_or_default();
+    match block_into(block, buffer, floor, filled) {
+        Ok(end) => {
+            out.filled = end;
             Ok(())
         }
-        Err(DecompressError::OutputTooSmall { .. }) if capped => Err(Fault::TooLarge),
-        Err(DecompressError::OutputTooSmall { .. }) => Err(Fault::Broken("a block is larger than its frame allows")),
-        Err(_) => Err(Fault::Broken("a block is damaged")),
+        Err(Damage::NoRoom) if capped => Err(Fault::TooLarge),
+        Err(Damage::NoRoom) => Err(Fault::Broken("a block is larger than its frame allows")),
+        Err(Damage::Malformed) => Err(Fault::Broken("a block is damaged")),
+    }
+}
+
+/// Why a block cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Damage {
+    /// It is no block, or cut off.
+    Malformed,
+    /// It becomes more bytes than there is room for.
+    NoRoom,
+}
+
+/// So many literals are copied as a whole where there is room: what is too much is overwritten by what comes next.
+const WIDE: usize = 32;
+/// So many bytes of a match likewise.
+const MATCH: usize = 64;
+
+/// Decompresses a block to `buffer` from `at` on; where it ends. Matches reach back to `floor` at most.
+fn block_into(mut input: &[u8], buffer: &mut [u8], floor: usize, mut at: usize) -> Result<usize, Damage> {
+    loop {
+        let (&token, rest) = input.split_first().ok_or(Damage::Malformed)?;
+        input = rest;
+        let mut literals = usize::from(token >> 4);
+        if literals == 15 {
+            literals += more(&mut input)?;
+        }
+        let free = buffer.get_mut(at..).ok_or(Damage::NoRoom)?;
+        if literals <= WIDE
+            && let (Some(bytes), Some(place)) = (input.first_chunk::<WIDE>(), free.first_chunk_mut())
+        {
+            *place = *bytes;
+        } else {
+            let bytes = input.get(..literals).ok_or(Damage::Malformed)?;
+            free.get_mut(..literals).ok_or(Damage::NoRoom)?.copy_from_slice(bytes);
+        }
+        at += literals;
+        input = input.get(literals..).ok_or(Damage::Malformed)?;
+        // The last sequence has no match.
+        if input.is_empty() {
+            return Ok(at);
+        }
+        let (distance, rest) = input.split_first_chunk().ok_or(Damage::Malformed)?;
+        input = rest;
+        let distance = usize::from(u16::from_le_bytes(*distance));
+        let mut length = usize::from(token & 0xF) + SHORTEST;
+        if length == SHORTEST + 15 {
+            length += more(&mut input)?;
+        }
+        if distance == 0 || distance > at - floor {
+            return Err(Damage::Malformed);
+        }
+        copy_match(buffer, at, distance, length)?;
+        at += length;
+    }
+}
+
+/// Bytes of the shortest match.
+const SHORTEST: usize = 4;
+
+/// What a length of 15 goes on with: bytes that are added up, of which only the last is below 255.
+fn more(input: &mut &[u8]) -> Result<usize, Damage> {
+    let mut sum = 0;
+    loop {
+        let (&byte, rest) = input.split_first().ok_or(Damage::Malformed)?;
+        *input = rest;
+        sum += usize::from(byte);
+        if byte < u8::MAX {
+            return Ok(sum);
+        }
+    }
+}
+
+/// Copies `length` bytes that begin `distance` before `at` to `at`; they may overlap what they make.
+#[inline(always)]
+fn copy_match(buffer: &mut [u8], at: usize, distance: usize, length: usize) -> Result<(), Damage> {
+    // All of a wide piece whatever the length: a branch for half of it costs more than the other half.
+    if distance >= MATCH && length <= MATCH {
+        let (before, free) = buffer.split_at_mut_checked(at).ok_or(Damage::NoRoom)?;
+        let from = before.get(at - distance..).and_then(|from| from.first_chunk::<MATCH>());
+        if let (Some(from), Some(place)) = (from, free.first_chunk_mut()) {
+            *place = *from;
+            return Ok(());
+        }
+    }
+    repeat(buffer, at, distance, length)
+}
+
+/// The same for any distance and length.
+#[inline(never)]
+fn repeat(buffer: &mut [u8], at: usize, distance: usize, length: usize) -> Result<(), Damage> {
+    if length > buffer.len() - at {
+        return Err(Damage::NoRoom);
+    }
+    let from = at - distance;
+    let mut copied = 0;
+    while copied < length {
+        // What was copied repeats with the same period: each round can take twice as much.
+        let step = (distance + copied).min(length - copied);
+        buffer.copy_within(from..from + step, at + copied);
+        copied += step;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod block_tests {
+    use lz4_flex::block::{compress, decompress_into, decompress_into_with_dict};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Text that repeats itself at all distances and lengths.
+    fn text() -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec((any::<u8>(), 0..200_usize, 1..80_usize), 0..60).prop_map(|steps| {
+            let mut text = vec![b'x'];
+            for (byte, back, length) in steps {
+                text.push(byte);
+                let back = back % text.len() + 1;
+                for _ in 0..length {
+                    text.push(text[text.len() - back]);
+                }
+            }
+            text
+        })
+    }
+
+    fn ours(block: &[u8], before: &[u8], room: usize) -> Result<Vec<u8>, Damage> {
+        let mut buffer = before.to_vec();
+        buffer.resize(before.len() + room, 0);
+        let end = block_into(block, &mut buffer, 0, before.len())?;
+        assert_eq!(buffer[..before.len()], *before, "what was there is not touched");
+        Ok(buffer[before.len()..end].to_vec())
+    }
+
+    proptest! {
+        /// Also of blocks that are damaged, and with too little room, the outcome is that of lz4_flex.
+        #[test]
+        fn as_another_decoder(
+            text in text(),
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+            before in prop::collection::vec(any::<u8>(), 0..100),
+            room in 0..9000_usize,
+        ) {
+            let mut block = compress(&text);
+            prop_assert_eq!(ours(&block, b"", text.len()), Ok(text));
+            for (place, byte) in damage {
+                let place = place.index(block.len());
+                block[place] = byte;
+            }
+            let mut theirs = vec![0; room];
+            let outcome = decompress_into(&block, &mut theirs).map(|length| theirs[..length].to_vec());
+            prop_assert_eq!(ours(&block, b"", room).ok(), outcome.ok());
+            let outcome = decompress_into_with_dict(&block, &mut theirs, &before).map(|length| theirs[..length].to_vec());
+            prop_assert_eq!(ours(&block, &before, room).ok(), outcome.ok());
+        }
     }
 }
