@@ -24,15 +24,50 @@ pub enum Missing {
 pub struct Cells {
     column: Column,
     missing: Missing,
-    /// One byte a row: 1 = no value.
-    nulls: Vec<u8>,
+    rows: usize,
+    nulls: Nulls,
     lacking: usize,
 }
+
+/// One byte a row: 1 = no value.
+#[derive(Debug, Default)]
+pub struct Nulls {
+    /// Ends with the last row that has none, because most columns have a value in every row.
+    marks: Vec<u8>,
+}
+
+impl Nulls {
+    fn mark(&mut self, row: usize) {
+        self.marks.resize(row, 0);
+        self.marks.push(1);
+    }
+
+    /// Forgets rows; how many of them had no value.
+    fn truncate(&mut self, rows: usize) -> usize {
+        let dropped = self.marks.get(rows..).unwrap_or(&[]);
+        let lacking = dropped.iter().filter(|mark| **mark == 1).count();
+        self.marks.truncate(rows);
+        lacking
+    }
+
+    /// Writes them for so many rows.
+    pub(super) fn encode(&self, rows: usize, sink: Sink<'_>) {
+        sink(self.marks.get(..rows).unwrap_or(&self.marks));
+        let mut left = rows.saturating_sub(self.marks.len());
+        while left > 0 {
+            let piece = ZEROS.get(..left).unwrap_or(&ZEROS);
+            sink(piece);
+            left -= piece.len();
+        }
+    }
+}
+
+const ZEROS: [u8; 512] = [0; 512];
 
 impl Cells {
     /// No rows yet.
     pub fn new(data_type: &DataType, missing: Missing) -> Self {
-        Self { column: Column::new(data_type), missing, nulls: Vec::new(), lacking: 0 }
+        Self { column: Column::new(data_type), missing, rows: 0, nulls: Nulls::default(), lacking: 0 }
     }
 
     /// The items of an Array, the values of a Map.
@@ -45,9 +80,7 @@ impl Cells {
     /// is no row yet, and the answer is false.
     pub fn push<E>(&mut self, fill: impl FnOnce(&mut Column) -> Result<bool, E>) -> Result<bool, E> {
         let filled = fill(&mut self.column)?;
-        if filled {
-            self.nulls.push(0);
-        }
+        self.rows += usize::from(filled);
         Ok(filled)
     }
 
@@ -59,39 +92,40 @@ impl Cells {
             Column::LowCardinality(strings) => strings.push(from.get(..length).unwrap_or(from)),
             _ => return false,
         }
-        self.nulls.push(0);
+        self.rows += 1;
         true
     }
 
     /// Appends a row without a value.
     pub fn push_missing(&mut self) {
         self.column.push_missing();
-        self.nulls.push(1);
+        self.nulls.mark(self.rows);
+        self.rows += 1;
         self.lacking += 1;
     }
 
     /// Drops whatever lies beyond the first `rows`.
     pub fn truncate(&mut self, rows: usize) {
-        if let Some(dropped) = self.nulls.get(rows..).filter(|dropped| !dropped.is_empty()) {
-            self.lacking -= dropped.iter().filter(|null| **null == 1).count();
-            self.nulls.truncate(rows);
+        if rows < self.rows {
+            self.rows = rows;
+            self.lacking -= self.nulls.truncate(rows);
             self.column.truncate(rows);
         }
     }
 
     /// Rows held.
     pub fn len(&self) -> usize {
-        self.nulls.len()
+        self.rows
     }
 
     /// No rows held.
     pub fn is_empty(&self) -> bool {
-        self.nulls.is_empty()
+        self.rows == 0
     }
 
     /// Bytes the rows take.
     pub fn bytes(&self) -> usize {
-        self.column.bytes() + self.nulls.len()
+        self.column.bytes() + if self.lacking > 0 { self.rows } else { 0 }
     }
 
     /// The values.
@@ -107,13 +141,14 @@ impl Cells {
     /// Removes all rows, keeps the room.
     pub fn clear(&mut self) {
         self.column.clear();
-        self.nulls.clear();
+        self.rows = 0;
+        self.nulls.marks.clear();
         self.lacking = 0;
     }
 
     /// Whether the insert names the column at all.
     pub fn is_sent(&self) -> bool {
-        let filled = self.lacking < self.nulls.len();
+        let filled = self.lacking < self.rows;
         match self.missing {
             Missing::Zero | Missing::Null { has_default: false } => true,
             Missing::Default | Missing::Null { has_default: true } => filled,
@@ -143,7 +178,7 @@ impl Cells {
 
     /// Writes the rows, in the form [`Cells::wire_type`] names.
     pub fn encode(&self, sink: Sink<'_>) {
-        self.column.encode(self.sends_nulls().then_some(&*self.nulls), sink);
+        self.column.encode(self.sends_nulls().then_some(&self.nulls), sink);
     }
 
     fn sends_nulls(&self) -> bool {

@@ -141,7 +141,7 @@ impl Dictionary {
         self.indexes.clear();
         self.append_key(b"");
         // The empty string proper: found by its hash like any other key.
-        self.intern(b"");
+        self.intern(hash(b""), b"");
     }
 
     /// Keeps the first `rows`. The key of an undone value goes with it, so that bad events cannot pile up keys.
@@ -162,10 +162,27 @@ impl Dictionary {
     }
 
     /// False when the dictionary is full and the text is not in it.
+    #[inline(always)]
     fn push(&mut self, text: &[u8]) -> bool {
+        let hash = hash(text);
+        // Most values are known and lie where they belong.
+        if let Some(place) = self.table.get(hash as usize & (self.table.len() - 1))
+            && place.hash == hash
+            && place.index != NULL
+            && equal(self.key(place.index), text)
+        {
+            self.fresh = false;
+            self.indexes.push(place.index);
+            return true;
+        }
+        self.push_found(hash, text)
+    }
+
+    #[inline(never)]
+    fn push_found(&mut self, hash: u32, text: &[u8]) -> bool {
         self.fresh = false;
         let keys = self.spans.len();
-        let Some(index) = self.intern(text) else { return false };
+        let Some(index) = self.intern(hash, text) else { return false };
         self.fresh = self.spans.len() > keys;
         self.indexes.push(index);
         true
@@ -176,8 +193,7 @@ impl Dictionary {
         self.indexes.push(NULL);
     }
 
-    fn intern(&mut self, text: &[u8]) -> Option<u16> {
-        let hash = hash(text);
+    fn intern(&mut self, hash: u32, text: &[u8]) -> Option<u16> {
         let mut free = None;
         for place in self.places(hash) {
             let found = *self.table.get(place)?;

@@ -13,7 +13,7 @@ mod string;
 
 use std::sync::Arc;
 
-pub use cells::{Cells, Missing};
+pub use cells::{Cells, Missing, Nulls};
 pub use decimal::{DecimalFault, Decimals, whole};
 pub use fixed::{Fixed, FixedStrings, Integers, OutOfRange, TooLong};
 pub use low_cardinality::LowCardinality;
@@ -201,14 +201,13 @@ impl Column {
         each!(self, inner => inner.clear());
     }
 
-    /// Writes the column's data as Native has it. Nothing at all without rows. `nulls` holds one byte a row (1 = NULL)
-    /// and makes it the Nullable form of the type.
-    pub fn encode(&self, nulls: Option<&[u8]>, sink: Sink<'_>) {
+    /// Writes the column's data as Native has it. Nothing at all without rows. `nulls` says which rows are NULL and makes it the Nullable form of the type.
+    pub fn encode(&self, nulls: Option<&Nulls>, sink: Sink<'_>) {
         if self.is_empty() {
             return;
         }
         if let (Some(nulls), false) = (nulls, self.marks_nulls_itself()) {
-            sink(nulls);
+            nulls.encode(self.len(), sink);
         }
         each!(self, inner => inner.encode(sink));
     }

@@ -4,11 +4,11 @@
 //! anything else: then serde_json walks it from its beginning. Values go through the same [`Walk::set`], so what a value
 //! means to its column is decided in one place only.
 
+use fast_mem::json_stops;
 use serde_json::value::RawValue;
 
 use super::value::Input;
 use super::visit::{Keys, Walk};
-use crate::columns::{equal, put_front};
 
 /// Nothing for this path: what was set must be undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub(super) struct Unusual;
 /// Buffers used again from event to event.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    /// A string without its escapes.
+    /// A string without its escapes; as long as the longest event with such a one.
     text: Vec<u8>,
     /// Keys without a column, as places in the event: they are counted once the event is known to be ordinary.
     unknown: Vec<(usize, usize)>,
@@ -26,11 +26,13 @@ pub(super) struct Scratch {
 /// Fills a row from an object. After [`Unusual`] columns, faults and marks are in any state.
 pub(super) fn scan(walk: &mut Walk<'_>, text: &str, scratch: &mut Scratch) -> Result<(), Unusual> {
     scratch.unknown.clear();
-    let mut cursor = Cursor { text, bytes: text.as_bytes(), at: 0 };
+    let mut cursor = Cursor { text, rest: text.as_bytes() };
     cursor.expect(b'{')?;
     cursor.blank();
     let mut previous = Keys::NONE;
-    if cursor.peek() != Some(b'}') {
+    if cursor.peek() == Some(b'}') {
+        cursor.expect(b'}')?;
+    } else {
         loop {
             let column = cursor.key(walk.keys, &mut previous, &mut scratch.unknown)?;
             cursor.blank();
@@ -45,10 +47,8 @@ pub(super) fn scan(walk: &mut Walk<'_>, text: &str, scratch: &mut Scratch) -> Re
                 _ => return Err(Unusual),
             }
         }
-    } else {
-        cursor.at += 1;
     }
-    if cursor.at != text.len() {
+    if !cursor.rest.is_empty() {
         return Err(Unusual);
     }
     if let Some(unknown) = &mut walk.unknown {
@@ -62,27 +62,34 @@ pub(super) fn scan(walk: &mut Walk<'_>, text: &str, scratch: &mut Scratch) -> Re
 /// A place in an event.
 struct Cursor<'a> {
     text: &'a str,
-    bytes: &'a [u8],
-    at: usize,
+    /// From the place on.
+    rest: &'a [u8],
 }
 
 /// What a string comes upon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stop {
     Quote,
     Escape,
 }
 
 impl<'a> Cursor<'a> {
+    /// Bytes before the place.
+    #[inline(always)]
+    fn at(&self) -> usize {
+        self.text.len() - self.rest.len()
+    }
+
     #[inline(always)]
     fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
+        self.rest.first().copied()
     }
 
     #[inline(always)]
     fn take(&mut self) -> Option<u8> {
-        let byte = self.peek()?;
-        self.at += 1;
-        Some(byte)
+        let (byte, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(*byte)
     }
 
     #[inline(always)]
@@ -90,16 +97,18 @@ impl<'a> Cursor<'a> {
         if self.take() == Some(byte) { Ok(()) } else { Err(Unusual) }
     }
 
+    #[inline(always)]
+    fn skip(&mut self, bytes: usize) -> Result<(), Unusual> {
+        self.rest = self.rest.get(bytes..).ok_or(Unusual)?;
+        Ok(())
+    }
+
     /// Passes what JSON takes for white space.
     #[inline(always)]
     fn blank(&mut self) {
-        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
-            self.at += 1;
+        while let Some((b' ' | b'\n' | b'\r' | b'\t', rest)) = self.rest.split_first() {
+            self.rest = rest;
         }
-    }
-
-    fn rest(&self) -> &'a [u8] {
-        self.bytes.get(self.at..).unwrap_or(&[])
     }
 
     fn between(&self, start: usize, end: usize) -> Result<&'a str, Unusual> {
@@ -114,18 +123,19 @@ impl<'a> Cursor<'a> {
         previous: &mut usize,
         unknown: &mut Vec<(usize, usize)>,
     ) -> Result<Option<usize>, Unusual> {
-        if let Some((column, quoted)) = keys.expected(*previous)
-            && self.rest().get(..quoted.len()).is_some_and(|front| equal(front, quoted))
+        if let Some(expected) = keys.expected(*previous)
+            && self.rest.first_chunk().is_some_and(|front| expected.begins(front))
         {
-            self.at += quoted.len();
-            *previous = column;
-            return Ok(Some(column));
+            self.skip(expected.length)?;
+            *previous = expected.column;
+            return Ok(Some(expected.column));
         }
         self.blank();
         self.expect(b'"')?;
-        let start = self.at;
+        let start = self.at();
         let Stop::Quote = self.string_piece()? else { return Err(Unusual) };
-        let end = self.at - 1;
+        let end = self.at();
+        self.skip(1)?;
         self.blank();
         self.expect(b':')?;
         let found = keys.find(previous, self.between(start, end)?);
@@ -137,26 +147,29 @@ impl<'a> Cursor<'a> {
 
     #[inline(always)]
     fn value(&mut self, walk: &mut Walk<'_>, column: usize, scratch: &mut Vec<u8>) -> Result<(), Unusual> {
-        let start = self.at;
         match self.peek() {
             Some(b'"') => {
-                self.at += 1;
-                let from = self.rest();
+                self.skip(1)?;
+                let from = self.rest;
                 match self.string_piece()? {
                     Stop::Quote => {
+                        let length = from.len() - self.rest.len();
                         // A quote is no part of a character, so what lies before it is whole.
-                        if !walk.set_front(column, from, self.at - start - 2) {
-                            walk.set(column, Some(Input::Text(self.between(start + 1, self.at - 1)?)));
+                        if !walk.set_front(column, from, length) {
+                            let at = self.at();
+                            walk.set(column, Some(Input::Text(self.between(at - length, at)?)));
                         }
                     }
                     Stop::Escape => {
-                        self.unescape(from, self.at - start - 2, scratch)?;
-                        if !walk.set_front(column, scratch, scratch.len()) {
-                            let text = std::str::from_utf8(scratch).map_err(|_| Unusual)?;
-                            walk.set(column, Some(Input::Text(text)));
+                        self.rest = from;
+                        let length = self.unescape(scratch)?;
+                        if !walk.set_front(column, scratch, length) {
+                            let text = scratch.get(..length).ok_or(Unusual)?;
+                            walk.set(column, Some(Input::Text(std::str::from_utf8(text).map_err(|_| Unusual)?)));
                         }
                     }
                 }
+                self.skip(1)
             }
             Some(b'{' | b'[') => {
                 if !walk.keeps_json(column) {
@@ -164,27 +177,33 @@ impl<'a> Cursor<'a> {
                 }
                 let raw = self.pass_nested()?;
                 walk.set_text(column, raw).map_err(|_| Unusual)?;
-                if walk.too_deep {
-                    return Err(Unusual);
-                }
+                if walk.too_deep { Err(Unusual) } else { Ok(()) }
             }
-            _ => match self.scalar()? {
-                Scalar::Null => walk.set(column, None),
-                _ if walk.takes_text(column) => walk.set(column, Some(Input::Json(self.between(start, self.at)?))),
-                Scalar::Bool(value) => walk.set(column, Some(Input::Bool(value))),
-                Scalar::Number(number) => walk.set(column, Some(Input::Unsigned(number))),
-            },
+            _ => {
+                let start = self.at();
+                match self.scalar()? {
+                    Scalar::Null => walk.set(column, None),
+                    _ if walk.takes_text(column) => {
+                        walk.set(column, Some(Input::Json(self.between(start, self.at())?)));
+                    }
+                    Scalar::Bool(value) => walk.set(column, Some(Input::Bool(value))),
+                    Scalar::Number(number) => walk.set(column, Some(Input::Unsigned(number))),
+                }
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// Passes a value that nobody wants.
     fn pass_value(&mut self) -> Result<(), Unusual> {
         match self.peek() {
             Some(b'"') => {
-                self.at += 1;
+                self.skip(1)?;
                 // With escapes it would have to be taken apart to know that they are right.
-                if matches!(self.string_piece()?, Stop::Quote) { Ok(()) } else { Err(Unusual) }
+                if self.string_piece()? == Stop::Escape {
+                    return Err(Unusual);
+                }
+                self.skip(1)
             }
             Some(b'{' | b'[') => Err(Unusual),
             _ => self.scalar().map(|_| ()),
@@ -194,7 +213,7 @@ impl<'a> Cursor<'a> {
     /// true, false, null, or a whole number of at most 18 digits.
     #[inline(always)]
     fn scalar(&mut self) -> Result<Scalar, Unusual> {
-        let rest = self.rest();
+        let rest = self.rest;
         let (length, scalar) = match rest.first() {
             Some(b't') if rest.starts_with(b"true") => (4, Scalar::Bool(true)),
             Some(b'f') if rest.starts_with(b"false") => (5, Scalar::Bool(false)),
@@ -216,7 +235,7 @@ impl<'a> Cursor<'a> {
             }
             _ => return Err(Unusual),
         };
-        self.at += length;
+        self.skip(length)?;
         // A fraction, an exponent, or no JSON.
         match self.peek() {
             Some(b',' | b'}' | b' ' | b'\n' | b'\r' | b'\t') => Ok(scalar),
@@ -226,34 +245,36 @@ impl<'a> Cursor<'a> {
 
     /// Passes an object or array; its text, known to be JSON.
     fn pass_nested(&mut self) -> Result<&'a str, Unusual> {
-        let rest = self.text.get(self.at..).ok_or(Unusual)?;
+        let rest = self.text.get(self.at()..).ok_or(Unusual)?;
         let mut values = serde_json::Deserializer::from_str(rest).into_iter::<&RawValue>();
         let Some(Ok(raw)) = values.next() else { return Err(Unusual) };
-        self.at += raw.get().len();
+        self.skip(raw.get().len())?;
         Ok(raw.get())
     }
 
-    /// Goes on behind the next quote or backslash.
+    /// Goes on to the next quote or backslash.
     #[inline(always)]
     fn string_piece(&mut self) -> Result<Stop, Unusual> {
-        let (words, rest) = self.rest().as_chunks::<8>();
-        for word in words {
-            let hits = special(u64::from_le_bytes(*word));
-            if hits != 0 {
-                let place = (hits.trailing_zeros() / 8) as usize;
-                self.at += place;
+        while let Some((chunk, behind)) = self.rest.split_first_chunk() {
+            let stops = json_stops(chunk);
+            if stops != 0 {
+                self.skip(stops.trailing_zeros() as usize)?;
                 return self.stop();
             }
-            self.at += 8;
+            self.rest = behind;
         }
-        let end = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20)).ok_or(Unusual)?;
-        self.at += end;
+        self.skip(self.plain()?)?;
         self.stop()
     }
 
+    /// Bytes before the next quote, backslash or control character, one by one.
+    fn plain(&self) -> Result<usize, Unusual> {
+        self.rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20)).ok_or(Unusual)
+    }
+
     #[inline(always)]
-    fn stop(&mut self) -> Result<Stop, Unusual> {
-        match self.take() {
+    fn stop(&self) -> Result<Stop, Unusual> {
+        match self.peek() {
             Some(b'"') => Ok(Stop::Quote),
             Some(b'\\') => Ok(Stop::Escape),
             // A control character: no JSON.
@@ -261,32 +282,65 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A string without its escapes: `from` is where it begins, `length` what it has before its first backslash; the
-    /// cursor is behind that.
-    fn unescape(&mut self, mut from: &'a [u8], mut length: usize, out: &mut Vec<u8>) -> Result<(), Unusual> {
-        out.clear();
+    /// Goes on from the beginning of a string to the quote at its end; its text without escapes comes to stand at the
+    /// front of `out`, and has the length returned.
+    fn unescape(&mut self, out: &mut Vec<u8>) -> Result<usize, Unusual> {
+        if out.len() < self.rest.len() {
+            out.resize(self.rest.len(), 0);
+        }
+        let mut room = out.as_mut_slice();
+        let whole = room.len();
         loop {
-            put_front(from, length, out);
-            out.push(match self.take() {
-                Some(plain @ (b'"' | b'\\' | b'/')) => plain,
-                Some(b'n') => b'\n',
-                Some(b't') => b'\t',
-                Some(b'r') => b'\r',
-                Some(b'b') => 0x08,
-                Some(b'f') => 0x0C,
+            // Sixteen bytes as they are; what is no part of the text is overwritten by what comes next.
+            let plain = if let (Some((chunk, behind)), Some(place)) =
+                (self.rest.split_first_chunk::<16>(), room.first_chunk_mut())
+            {
+                *place = *chunk;
+                let stops = json_stops(chunk);
+                if stops == 0 {
+                    self.rest = behind;
+                    room = room.get_mut(16..).ok_or(Unusual)?;
+                    continue;
+                }
+                stops.trailing_zeros() as usize
+            } else {
+                let plain = self.plain()?;
+                let text = self.rest.get(..plain).ok_or(Unusual)?;
+                room.get_mut(..plain).ok_or(Unusual)?.copy_from_slice(text);
+                plain
+            };
+            match self.rest.get(plain..) {
+                Some([b'\\', escaped, behind @ ..]) => {
+                    // Else a code point by number, or no JSON.
+                    let plain_byte = ESCAPES.get(usize::from(*escaped)).copied().filter(|byte| *byte != 0);
+                    let [place, free @ ..] = room.get_mut(plain..).ok_or(Unusual)? else { return Err(Unusual) };
+                    *place = plain_byte.ok_or(Unusual)?;
+                    room = free;
+                    self.rest = behind;
+                }
+                Some(end @ [b'"', ..]) => {
+                    self.rest = end;
+                    return Ok(whole - room.len() + plain);
+                }
                 _ => return Err(Unusual),
-            });
-            from = self.rest();
-            let start = self.at;
-            let stop = self.string_piece()?;
-            length = self.at - start - 1;
-            if let Stop::Quote = stop {
-                put_front(from, length, out);
-                return Ok(());
             }
         }
     }
 }
+
+/// What stands for itself or for another character behind a backslash; 0 for anything else.
+const ESCAPES: [u8; 128] = {
+    let mut table = [0; 128];
+    table[b'"' as usize] = b'"';
+    table[b'\\' as usize] = b'\\';
+    table[b'/' as usize] = b'/';
+    table[b'n' as usize] = b'\n';
+    table[b't' as usize] = b'\t';
+    table[b'r' as usize] = b'\r';
+    table[b'b' as usize] = 0x08;
+    table[b'f' as usize] = 0x0C;
+    table
+};
 
 enum Scalar {
     Null,
@@ -296,18 +350,6 @@ enum Scalar {
 
 /// So many digits fit eight bytes for certain.
 const MAX_DIGITS: usize = 18;
-
-/// The high bit of each byte that is a quote, a backslash or below 0x20. Bits above the lowest one may be wrong.
-#[inline(always)]
-fn special(word: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
-    let backslash = below(word ^ (ONES * b'\\' as u64), 1);
-    // With this bit turned over a quote comes to lie right behind the control characters, and nothing else does.
-    let quote_or_control = below(word ^ (ONES * 2), u64::from(b'"' ^ 2) + 1);
-    (backslash | quote_or_control) & HIGH
-}
 
 #[cfg(test)]
 #[path = "scan_tests.rs"]

@@ -1,4 +1,4 @@
-//! The memory functions of a static musl binary.
+//! The memory functions of a static musl binary, and the search for the end of a JSON string: what needs `unsafe`.
 //!
 //! musl's own `memcpy` is `rep movsq` for every length, its `memmove` copies overlapping bytes one at a time, and its
 //! `memcmp` compares one byte a turn. Rust code calls all of them all the time with short lengths; here they cost a few
@@ -18,6 +18,10 @@
 #![no_std]
 // The compiler would turn a loop that copies bytes into a call of memcpy, which is this very function.
 #![no_builtins]
+
+mod stops;
+
+pub use stops::json_stops;
 
 #[cfg(any(test, target_env = "musl"))]
 mod compare;
