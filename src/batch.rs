@@ -12,21 +12,24 @@ use tokio::time::Instant;
 
 use crate::clickhouse::inserter::Insert;
 use crate::clickhouse::schema::Schema;
+use crate::config::Compression;
 use crate::dead_letter::{Letter, Reason};
 use crate::decode::{Origin, Place, Reject, Rows};
 use crate::kafka::records::reader::Record;
 use crate::offsets::{Range, Ranges};
 use crate::part::Part;
 
-/// When a batch closes.
+/// When a batch closes, and how its block is written.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// At so many rows.
+pub struct Shape {
+    /// Closes at so many rows.
     pub rows: usize,
-    /// At so many bytes in the columns and the rejected records together.
+    /// Closes at so many bytes in the columns and the rejected records together.
     pub bytes: usize,
-    /// So long after its first consumed offset.
+    /// Closes so long after its first consumed offset.
     pub age: Duration,
+    /// What is in the block's frames.
+    pub compression: Compression,
 }
 
 /// Why a batch closed.
@@ -88,7 +91,7 @@ pub struct Batch {
     origin: Origin,
     ranges: Ranges,
     opened_at: Option<Instant>,
-    limits: Limits,
+    shape: Shape,
     /// Whether rejected records are kept.
     keeps_letters: bool,
     letters: Vec<Letter>,
@@ -97,13 +100,13 @@ pub struct Batch {
 
 impl Batch {
     /// An empty batch for a table and a topic. `keeps_letters`: rejected records are dead letters, else nothing.
-    pub fn new(schema: &Arc<Schema>, origin: Origin, limits: Limits, keeps_letters: bool) -> Self {
+    pub fn new(schema: &Arc<Schema>, origin: Origin, shape: Shape, keeps_letters: bool) -> Self {
         Self {
-            rows: Rows::new(schema, origin.clone()),
+            rows: Rows::new(schema, origin.clone()).compressed(shape.compression),
             origin,
             ranges: Ranges::default(),
             opened_at: None,
-            limits,
+            shape,
             keeps_letters,
             letters: Vec::new(),
             letter_bytes: 0,
@@ -137,9 +140,9 @@ impl Batch {
 
     /// Why it must close now, if it must.
     pub fn is_due(&self, now: Instant) -> Option<Why> {
-        if self.rows.len() >= self.limits.rows {
+        if self.rows.len() >= self.shape.rows {
             Some(Why::Rows)
-        } else if self.bytes() >= self.limits.bytes {
+        } else if self.bytes() >= self.shape.bytes {
             Some(Why::Bytes)
         } else {
             self.deadline().filter(|deadline| now >= *deadline).map(|_| Why::Age)
@@ -148,7 +151,7 @@ impl Batch {
 
     /// When it closes by age.
     pub fn deadline(&self) -> Option<Instant> {
-        self.opened_at.map(|at| at + self.limits.age)
+        self.opened_at.map(|at| at + self.shape.age)
     }
 
     /// Whether nothing was consumed into it.

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use crate::admin::{self, BindError, Health};
-use crate::batch::Limits;
+use crate::batch::Shape;
 use crate::clickhouse::inserter::Inserter;
 use crate::clickhouse::schema::{Dedup, DescribeError, Schema};
 use crate::config::{Config, Isolation};
@@ -134,7 +134,12 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let consumer = Consumer::start(consumer_settings(&config, &limits), cluster, kafka);
     let settings = PipelineSettings {
         origin,
-        limits: Limits { rows: config.batch_size.get(), bytes: limits.columns, age: config.batch_timeout },
+        shape: Shape {
+            rows: config.batch_size.get(),
+            bytes: limits.columns,
+            age: config.batch_timeout,
+            compression: config.clickhouse.compression,
+        },
     };
     let running = Pipeline::new(settings, consumer, inserter, dead_letters, schema, pipeline).run(stop.clone());
     let limit = config.shutdown_timeout;

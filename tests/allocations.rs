@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use sample_events::Source;
-use sandarb_consumer::batch::{Batch, Limits, Taken, Why};
+use sandarb_consumer::batch::{Batch, Shape, Taken, Why};
 use sandarb_consumer::clickhouse::schema::{Dedup, Schema, SchemaColumn};
 use sandarb_consumer::clickhouse::types::DataType;
 use sandarb_consumer::columns::Missing;
+use sandarb_consumer::config::Compression;
 use sandarb_consumer::decode::Origin;
 use sandarb_consumer::kafka::protocol::fetch::FetchedPartition;
 use sandarb_consumer::kafka::records::batch::{self, Front, HEADER_LENGTH};
@@ -128,8 +129,9 @@ fn schema() -> Arc<Schema> {
 
 fn open_batch() -> Batch {
     let origin = Origin { cluster_id: "a".to_owned(), topic: "b".to_owned() };
-    let limits = Limits { rows: usize::MAX, bytes: usize::MAX, age: Duration::from_secs(3600) };
-    Batch::new(&schema(), origin, limits, true)
+    let shape =
+        Shape { rows: usize::MAX, bytes: usize::MAX, age: Duration::from_secs(3600), compression: Compression::Lz4 };
+    Batch::new(&schema(), origin, shape, true)
 }
 
 /// The allocations of `run`.

@@ -129,6 +129,7 @@ fn config(ports: &[u16]) -> ClickHouseConfig {
         password: Secret::Value(String::new()),
         timeout: Duration::from_millis(500),
         ca_file: None,
+        compression: sandarb_consumer::config::Compression::Lz4,
     }
 }
 

@@ -1,6 +1,6 @@
 //! ClickHouse's own compression frames, for request bodies sent with `decompress=1`.
 //!
-//! One frame: 16 bytes checksum, then `u8 method` (0x82 = LZ4 block), `u32 compressed size` (these 9 header bytes
+//! One frame: 16 bytes checksum, then `u8 method` (0x82 = LZ4 block, 0x02 = as it is), `u32 compressed size` (these 9 header bytes
 //! included), `u32 uncompressed size`, payload; little-endian. The checksum is CityHash128 of version 1.0.2 over
 //! everything behind it, the first half of the pair before the second. Frames may be cut anywhere in the stream.
 //! Source: `CompressedWriteBuffer.cpp`, `CompressedReadBufferBase.cpp`. Chosen over Content-Encoding because a flipped
@@ -9,6 +9,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use cityhash_rs::cityhash_102_128;
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
+
+use crate::config::Compression;
 
 /// Uncompressed bytes a frame: far below the server's limits, and small enough to stay in the processor's cache.
 pub const CHUNK: usize = 256 * 1024;
@@ -20,6 +22,7 @@ const STORED: u8 = 0x02;
 
 /// Collects bytes and writes them as frames. Reused from body to body.
 pub struct Frames {
+    compression: Compression,
     pending: Vec<u8>,
     table: CompressTable,
     /// Where a chunk is compressed into: sized once, so that no body pays for zeroing room it does not use.
@@ -36,9 +39,11 @@ impl std::fmt::Debug for Frames {
     }
 }
 
-impl Default for Frames {
-    fn default() -> Self {
+impl Frames {
+    /// Nothing written yet.
+    pub fn new(compression: Compression) -> Self {
         Self {
+            compression,
             pending: Vec::new(),
             table: CompressTable::large(),
             room: Vec::new(),
@@ -46,9 +51,7 @@ impl Default for Frames {
             last: [Bytes::new(), Bytes::new()],
         }
     }
-}
 
-impl Frames {
     /// Appends bytes of the stream.
     pub fn write(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
@@ -94,9 +97,14 @@ impl Frames {
         if self.out.is_empty() {
             self.reclaim();
         }
-        self.room.resize(self.room.len().max(get_maximum_output_size(chunk.len())), 0);
-        let compressed = compress_into_with_table(chunk, &mut self.room, &mut self.table).ok();
-        // Only a room too small could fail, and it has the size the library asks for; even then nothing is lost.
+        let compressed = match self.compression {
+            Compression::Lz4 => {
+                self.room.resize(self.room.len().max(get_maximum_output_size(chunk.len())), 0);
+                // Only a room too small could fail, and it has the size the library asks for; even then nothing is lost.
+                compress_into_with_table(chunk, &mut self.room, &mut self.table).ok()
+            }
+            Compression::None => None,
+        };
         let (method, payload) = match compressed.and_then(|length| self.room.get(..length)) {
             Some(payload) => (LZ4, payload),
             None => (STORED, chunk),
@@ -144,9 +152,12 @@ mod tests {
             let hash = cityhash_102_128(framed);
             assert_eq!(body[..8], ((hash >> 64) as u64).to_le_bytes());
             assert_eq!(body[8..16], (hash as u64).to_le_bytes());
-            assert_eq!(framed[0], 0x82);
             assert!(plain <= 1 << 20);
-            let chunk = lz4_flex::block::decompress(&framed[9..], plain).unwrap();
+            let chunk = match framed[0] {
+                0x82 => lz4_flex::block::decompress(&framed[9..], plain).unwrap(),
+                0x02 => framed[9..].to_vec(),
+                other => panic!("method {other}"),
+            };
             assert_eq!(chunk.len(), plain);
             out.extend(chunk);
             body = &body[16 + compressed..];
@@ -159,8 +170,9 @@ mod tests {
         #[test]
         fn comes_back(
             pieces in prop::collection::vec((any::<u8>(), 0..400_000_usize, any::<bool>()), 0..5),
+            compression in prop::sample::select(vec![Compression::Lz4, Compression::None]),
         ) {
-            let mut frames = Frames::default();
+            let mut frames = Frames::new(compression);
             for _ in 0..2 {
                 let mut plain = Vec::new();
                 for (seed, length, noisy) in &pieces {
@@ -178,7 +190,7 @@ mod tests {
 
     #[test]
     fn the_memory_of_a_released_body_is_used_again() {
-        let mut frames = Frames::default();
+        let mut frames = Frames::new(Compression::Lz4);
         frames.write(&[7; 1000]);
         let first = frames.finish();
         let place = first.as_ptr();

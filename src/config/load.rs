@@ -344,6 +344,7 @@ fn clickhouse(reader: &mut Reader<'_>) -> Result<ClickHouseConfig, Faulty> {
     let table = reader.value(&var::CLICKHOUSE_TABLE);
     let timeout = reader.value(&var::CLICKHOUSE_TIMEOUT_MS);
     let ca_file = reader.file(&var::CLICKHOUSE_CA_FILE);
+    let compression = reader.value(&var::CLICKHOUSE_COMPRESSION);
     Ok(ClickHouseConfig {
         addresses: addresses?,
         database: database?,
@@ -352,6 +353,7 @@ fn clickhouse(reader: &mut Reader<'_>) -> Result<ClickHouseConfig, Faulty> {
         password: password?.unwrap_or_else(|| Secret::Value(String::new())),
         timeout: timeout?,
         ca_file: ca_file?,
+        compression: compression?,
     })
 }
 

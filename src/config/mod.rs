@@ -95,6 +95,17 @@ pub struct ClickHouseConfig {
     pub timeout: Duration,
     /// The roots for https addresses; unset = the public ones.
     pub ca_file: Option<NamedFile>,
+    /// What is in the frames of the blocks.
+    pub compression: Compression,
+}
+
+/// What is in the frames that blocks are sent in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// LZ4 blocks.
+    Lz4,
+    /// The bytes as they are. The checksums stay.
+    None,
 }
 
 /// A ClickHouse HTTP endpoint.

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    AssignorName, ClickHouseAddress, HealthHttpStatus, HostPort, Isolation, LogLevel, OffsetReset, SaslMechanism,
+    AssignorName, ClickHouseAddress, Compression, HealthHttpStatus, HostPort, Isolation, LogLevel, OffsetReset,
+    SaslMechanism,
 };
 
 /// `KAFKA_SECURITY_PROTOCOL`, before the rest of it is read.
@@ -207,6 +208,14 @@ pub(super) fn sasl_mechanism(text: &str) -> Parsed<SaslMechanism> {
         "PLAIN" => Ok(SaslMechanism::Plain),
         "SCRAM-SHA-256" => Ok(SaslMechanism::ScramSha256),
         "SCRAM-SHA-512" => Ok(SaslMechanism::ScramSha512),
+        _ => Err(UNKNOWN.to_owned()),
+    }
+}
+
+pub(super) fn compression(text: &str) -> Parsed<Compression> {
+    match text.to_ascii_lowercase().as_str() {
+        "lz4" => Ok(Compression::Lz4),
+        "none" => Ok(Compression::None),
         _ => Err(UNKNOWN.to_owned()),
     }
 }

@@ -78,6 +78,7 @@ fn without_any_variable_the_defaults_of_the_original_hold() {
     assert_eq!(config.batch_timeout, Duration::from_secs(5));
     assert_eq!(config.health_port, 8079);
     assert_eq!(config.health_http_status, HealthHttpStatus::Strict);
+    assert_eq!(config.clickhouse.compression, Compression::Lz4);
     assert_eq!(config.log_level, LogLevel::Info);
     assert_eq!(config.memory_budget, 8 * 1024 * 1024);
     assert_eq!(config.shutdown_timeout, Duration::from_secs(25));
@@ -255,6 +256,7 @@ fn spellings_of_the_enumerations() {
     assert!(fault(&[("KAFKA_ASSIGNMENT_STRATEGY", ",")]).contains("names no strategy"));
     assert_eq!(config(&[("KAFKA_ISOLATION_LEVEL", "READ_UNCOMMITTED")]).kafka.isolation, Isolation::ReadUncommitted);
     assert_eq!(config(&[("HEALTH_HTTP_STATUS", "always200")]).health_http_status, HealthHttpStatus::Always200);
+    assert_eq!(config(&[("CLICKHOUSE_COMPRESSION", "None")]).clickhouse.compression, Compression::None);
     for name in ["KAFKA_ISOLATION_LEVEL", "HEALTH_HTTP_STATUS", "KAFKA_SECURITY_PROTOCOL", "KAFKA_SASL_MECHANISM"] {
         assert!(fault(&[(name, "?")]).starts_with(&format!("{name}=\"?\" is not known; allowed: ")), "{name}");
     }

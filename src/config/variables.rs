@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::parse::{self, Parsed, SecurityProtocol};
 use super::{
-    AssignorName, ClickHouseAddress, HealthHttpStatus, HostPort, Isolation, LogLevel, OffsetReset, SaslMechanism,
+    AssignorName, ClickHouseAddress, Compression, HealthHttpStatus, HostPort, Isolation, LogLevel, OffsetReset,
+    SaslMechanism,
 };
 
 /// What is known of a variable apart from its type.
@@ -139,6 +140,9 @@ variables! {
     CLICKHOUSE_CA_FILE: PathBuf = parse::file, Open, Unset,
         "the path of a readable PEM file",
         "Trusted roots for https addresses of ClickHouse instead of the public ones";
+    CLICKHOUSE_COMPRESSION: Compression = parse::compression, Open, Value("lz4"),
+        "lz4, none",
+        "What blocks are sent in; none costs less CPU and about twice the bytes";
     MEMORY_BUDGET_BYTES: usize = parse::size::<1_048_576, 1_099_511_627_776>, Open,
         Derived("max(8 MiB, BATCH_SIZE × 2 KiB)"),
         "a whole number from 1048576 to 1099511627776",

@@ -18,6 +18,7 @@ use crate::clickhouse::compress::Frames;
 use crate::clickhouse::schema::Schema;
 use crate::clickhouse::types::DataType;
 use crate::columns::{Cells, Column};
+use crate::config::Compression;
 
 /// Where all events of a batch come from. Part of the ids given to events without one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,9 +141,15 @@ impl Rows {
             event_time: named("event_time", is_time),
             ingested_at,
             untimed: Vec::new(),
-            frames: Frames::default(),
+            frames: Frames::new(Compression::Lz4),
             schema: Arc::clone(schema),
         }
+    }
+
+    /// The same with something else in the frames of its blocks than LZ4.
+    #[must_use]
+    pub fn compressed(self, compression: Compression) -> Self {
+        Self { frames: Frames::new(compression), ..self }
     }
 
     /// Appends an event as one row, or says why it cannot; then the rows are as before.

@@ -88,7 +88,7 @@ impl Pipeline {
         }
         if now >= headway.since + STUCK {
             self.give_up_search("it cannot be read", None);
-        } else if isolation.bytes() > BUDGETS * self.settings.limits.bytes {
+        } else if isolation.bytes() > BUDGETS * self.settings.shape.bytes {
             self.give_up_search("it is larger than the memory budget here", None);
         }
     }

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use crate::backoff::Backoff;
-use crate::batch::{Batch, Closed, Limits, Why};
+use crate::batch::{Batch, Closed, Shape, Why};
 use crate::clickhouse::inserter::{Ended, Insert, Inserter};
 use crate::clickhouse::schema::{DescribeError, Schema};
 use crate::dead_letter::{DeadLetters, Letter};
@@ -44,7 +44,7 @@ pub struct PipelineSettings {
     /// Where the events come from.
     pub origin: Origin,
     /// When batches close.
-    pub limits: Limits,
+    pub shape: Shape,
 }
 
 /// The loop and all it owns.
@@ -202,7 +202,7 @@ impl Pipeline {
     ) -> Self {
         let now = Instant::now();
         Self {
-            batch: Batch::new(&schema, settings.origin.clone(), settings.limits, dead_letters.is_some()),
+            batch: Batch::new(&schema, settings.origin.clone(), settings.shape, dead_letters.is_some()),
             isolation: None,
             unsettled: BTreeMap::new(),
             doubts: Vec::new(),
@@ -259,7 +259,7 @@ impl Pipeline {
     fn wants_records(&self) -> bool {
         let room = match &self.isolation {
             Some(search) => search.isolation.is_reading(),
-            None => self.waiting.is_none() && self.mailbox.bytes() < self.settings.limits.bytes,
+            None => self.waiting.is_none() && self.mailbox.bytes() < self.settings.shape.bytes,
         };
         room && self.phase == Phase::Working && self.hold_until.is_none()
     }
@@ -416,7 +416,7 @@ impl Pipeline {
     }
 
     fn open_batch(&self) -> Batch {
-        Batch::new(&self.schema, self.settings.origin.clone(), self.settings.limits, self.mailbox.is_on())
+        Batch::new(&self.schema, self.settings.origin.clone(), self.settings.shape, self.mailbox.is_on())
     }
 
     fn is_inserting(&self) -> bool {

@@ -42,7 +42,7 @@ impl Pipeline {
                 return self.hold_back();
             }
             let (schema, settings, kept) = (&self.schema, &self.settings, self.mailbox.is_on());
-            let open = || crate::batch::Batch::new(schema, settings.origin.clone(), settings.limits, kept);
+            let open = || crate::batch::Batch::new(schema, settings.origin.clone(), settings.shape, kept);
             let from = isolation.begin_reading(open);
             self.seek(&from);
         }

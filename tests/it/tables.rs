@@ -12,28 +12,34 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
 fn plain_with_window() {
-    fill("plain_window", Table { window: true, views: false }, "window 10000");
+    fill("plain_window", Table { window: true, views: false }, "window 10000", &[]);
 }
 
 #[test]
 fn plain_without_window() {
-    fill("plain", Table { window: false, views: false }, "off");
+    fill("plain", Table { window: false, views: false }, "off", &[]);
 }
 
 #[test]
 fn views_with_window() {
-    fill("views_window", Table { window: true, views: true }, "window 10000");
+    fill("views_window", Table { window: true, views: true }, "window 10000", &[]);
 }
 
 #[test]
 fn views_without_window() {
-    fill("views", Table { window: false, views: true }, "off");
+    fill("views", Table { window: false, views: true }, "off", &[]);
 }
 
-fn fill(name: &str, table: Table, dedup: &str) {
+#[test]
+fn in_frames_that_are_not_compressed() {
+    let table = Table { window: true, views: false };
+    fill("stored", table, "window 10000", &[("CLICKHOUSE_COMPRESSION", "none")]);
+}
+
+fn fill(name: &str, table: Table, dedup: &str, settings: &[(&str, &str)]) {
     let bench = Bench::new(name, Kafka::shared(), ClickHouse::shared(), table);
     let indices = bench.produce(EVENTS);
-    let consumer = bench.start(&[]);
+    let consumer = bench.start(settings);
     consumer.wait_log(LIMIT, &["dedup", dedup]);
     bench.wait_rows(&consumer, EVENTS, LIMIT);
     bench.wait_committed_to_the_end(&consumer, LIMIT);

@@ -58,6 +58,7 @@ impl Server {
             password: Secret::Value(PASSWORD.to_owned()),
             timeout: Duration::from_secs(20),
             ca_file: None,
+            compression: sandarb_consumer::config::Compression::Lz4,
         }
     }
 

@@ -4,8 +4,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use sandarb_consumer::batch::{Batch, Limits, Taken, Why};
+use sandarb_consumer::batch::{Batch, Shape, Taken, Why};
 use sandarb_consumer::clickhouse::compress::Frames;
+use sandarb_consumer::config::Compression;
 use sandarb_consumer::clickhouse::schema::{Dedup, Schema, SchemaColumn};
 use sandarb_consumer::clickhouse::types::DataType;
 use sandarb_consumer::columns::Missing;
@@ -104,7 +105,7 @@ fn encode(events: &[Message]) -> Step<'_> {
 
 fn compress(events: &[Message]) -> Step<'_> {
     let plain = native(&schema(), events);
-    let mut frames = Frames::default();
+    let mut frames = Frames::new(Compression::Lz4);
     Box::new(move || {
         let mut bytes = 0;
         for block in &plain {
@@ -117,8 +118,8 @@ fn compress(events: &[Message]) -> Step<'_> {
 
 fn everything(events: &[Message]) -> Step<'_> {
     let mut reading = Reading::new(answers(events, LZ4));
-    let limits = Limits { rows: ROWS, bytes: 64 << 20, age: Duration::from_secs(5) };
-    let mut batch = Batch::new(&schema(), origin(), limits, true);
+    let shape = Shape { rows: ROWS, bytes: 64 << 20, age: Duration::from_secs(5), compression: Compression::Lz4 };
+    let mut batch = Batch::new(&schema(), origin(), shape, true);
     let now = Instant::now();
     Box::new(move || {
         let mut bytes = 0;

@@ -2,10 +2,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::batch::Limits;
+use crate::batch::Shape;
 use crate::clickhouse::schema::{Dedup, Schema, SchemaColumn};
 use crate::clickhouse::types::DataType;
 use crate::columns::Missing;
+use crate::config::Compression;
 use crate::decode::Origin;
 
 pub(super) fn open() -> Batch {
@@ -27,8 +28,8 @@ pub(super) fn open() -> Batch {
         settings: Vec::new(),
         takes_token: true,
     });
-    let limits = Limits { rows: 1, bytes: 1, age: Duration::ZERO };
-    Batch::new(&schema, Origin { cluster_id: "c".into(), topic: "t".into() }, limits, true)
+    let shape = Shape { rows: 1, bytes: 1, age: Duration::ZERO, compression: Compression::Lz4 };
+    Batch::new(&schema, Origin { cluster_id: "c".into(), topic: "t".into() }, shape, true)
 }
 
 /// The topic: two partitions, one with gaps; `unreadable` has no row.
