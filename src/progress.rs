@@ -31,9 +31,17 @@ pub struct KafkaProgress {
     pub rebalances: u64,
     /// Per partition the next offset to read, as it stood when the last answer was read to its end.
     pub positions: BTreeMap<i32, i64>,
-    /// Per partition the end of what may be read, as the last answer told: the last stable offset, or with
-    /// read_uncommitted the high watermark.
-    pub ends: BTreeMap<i32, i64>,
+    /// Per partition where it ends, as the last answer told.
+    pub ends: BTreeMap<i32, End>,
+}
+
+/// Where a partition ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// What may be read: the last stable offset, or with read_uncommitted the high watermark.
+    pub readable: i64,
+    /// The high watermark.
+    pub log: i64,
 }
 
 impl KafkaProgress {
@@ -41,8 +49,14 @@ impl KafkaProgress {
     pub fn lags(&self) -> impl Iterator<Item = (i32, i64)> {
         self.ends.iter().filter_map(|(partition, end)| {
             let position = self.positions.get(partition)?;
-            Some((*partition, end.saturating_sub(*position).max(0)))
+            Some((*partition, end.readable.saturating_sub(*position).max(0)))
         })
+    }
+
+    /// Partitions with offsets that cannot be read before open transactions end, and how many.
+    pub fn held_by_transactions(&self) -> impl Iterator<Item = (i32, i64)> {
+        let held = self.ends.iter().map(|(partition, end)| (*partition, end.log.saturating_sub(end.readable)));
+        held.filter(|(_, offsets)| *offsets > 0)
     }
 }
 
@@ -271,8 +285,10 @@ mod tests {
     fn lag_is_known_where_both_ends_are() {
         let mut kafka = KafkaProgress::default();
         kafka.positions.extend([(0, 5), (1, 9), (2, 1)]);
-        kafka.ends.extend([(0, 15), (1, 7), (3, 4)]);
+        let end = |readable, log| End { readable, log };
+        kafka.ends.extend([(0, end(15, 15)), (1, end(7, 9)), (3, end(4, 4))]);
         assert_eq!(kafka.lags().collect::<Vec<_>>(), [(0, 10), (1, 0)]);
+        assert_eq!(kafka.held_by_transactions().collect::<Vec<_>>(), [(1, 2)]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -119,6 +119,7 @@ impl Snapshot {
     /// Everything, for people.
     pub fn status(&self, started_at: SystemTime, uptime_seconds: u64, now: Instant) -> StatusReport {
         let lags = self.kafka.lags().collect();
+        let held_by_transactions = self.kafka.held_by_transactions().collect();
         let Self { kafka, insert, pipeline, stall } = self.clone();
         StatusReport {
             status: self.verdict(now),
@@ -135,6 +136,7 @@ impl Snapshot {
                 partitions: kafka.partitions,
                 rebalances: kafka.rebalances,
                 lags,
+                held_by_transactions,
                 errors: kafka.errors,
                 blocked: kafka.blocked,
                 blocked_partitions: kafka.blocked_partitions,
@@ -221,6 +223,8 @@ struct KafkaStatus {
     rebalances: u64,
     /// Offsets that were not read yet.
     lags: BTreeMap<i32, i64>,
+    /// Offsets behind those, that open transactions keep from being read.
+    held_by_transactions: BTreeMap<i32, i64>,
     errors: u64,
     blocked: Option<String>,
     blocked_partitions: BTreeMap<i32, String>,

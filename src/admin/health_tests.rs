@@ -1,6 +1,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
+use crate::progress::End;
 
 fn at(micros: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_micros(micros)
@@ -100,7 +101,7 @@ async fn status_tells_everything() {
     snapshot.insert.last_stored_at = Some(at(STARTED));
     snapshot.pipeline.tombstones = 2;
     snapshot.kafka.rebalances = 2;
-    snapshot.kafka.ends.insert(0, 100);
+    snapshot.kafka.ends.insert(0, End { readable: 100, log: 107 });
     snapshot.kafka.positions.insert(0, 60);
     snapshot.stall = Duration::from_millis(20);
     let json = serde_json::to_value(snapshot.status(at(STARTED), 61, now)).unwrap();
@@ -121,6 +122,7 @@ async fn status_tells_everything() {
                 "partitions": [0, 3],
                 "rebalances": 2,
                 "lags": {"0": 40},
+                "held_by_transactions": {"0": 7},
                 "errors": 0,
                 "blocked": null,
                 "blocked_partitions": {"3": "a record of 9000000 bytes"}

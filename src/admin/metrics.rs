@@ -116,6 +116,16 @@ const FAMILIES: &[Family] = &[
         },
     ),
     (
+        "sandarb_consumer_partition_held_by_transactions",
+        Kind::Gauge,
+        "Offsets that cannot be read before open transactions end, as of the last fetch; none where there are none.",
+        |view, out| {
+            for (partition, offsets) in view.snapshot.kafka.held_by_transactions() {
+                out.put(format_args!("{{partition=\"{partition}\"}} {offsets}"));
+            }
+        },
+    ),
+    (
         "sandarb_consumer_blocked",
         Kind::Gauge,
         "What waits for a person; /readyz says why. For partitions: how many.",
@@ -274,6 +284,7 @@ fn cpu(stat: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::progress::End;
 
     #[test]
     fn the_system_s_figures() {
@@ -293,7 +304,7 @@ mod tests {
         snapshot.insert.took.add(Duration::from_secs(60));
         snapshot.pipeline.rejected_by_class.add("invalid_json", 3);
         snapshot.kafka.generation = -1;
-        snapshot.kafka.ends.insert(7, 10);
+        snapshot.kafka.ends.insert(7, End { readable: 10, log: 12 });
         snapshot.kafka.positions.insert(7, 4);
         let started = UNIX_EPOCH + Duration::from_micros(1_770_458_400_000_007);
         let text = text(&snapshot, started, Instant::now());
@@ -304,6 +315,7 @@ mod tests {
             "sandarb_consumer_group_generation -1",
             "sandarb_consumer_events_rejected_total{class=\"invalid_json\"} 3",
             "sandarb_consumer_partition_lag{partition=\"7\"} 6",
+            "sandarb_consumer_partition_held_by_transactions{partition=\"7\"} 2",
             "sandarb_consumer_insert_duration_seconds_bucket{le=\"0.025\"} 0",
             "sandarb_consumer_insert_duration_seconds_bucket{le=\"0.050\"} 1",
             "sandarb_consumer_insert_duration_seconds_bucket{le=\"20.000\"} 1",

@@ -20,6 +20,7 @@ use crate::kafka::protocol::list_offsets::{EARLIEST, LATEST, ListOffsetsRequest}
 use crate::kafka::records::batch;
 use crate::kafka::records::reader::{Answer, Section, end_of};
 use crate::kafka::start::{Start, decide};
+use crate::progress::End;
 
 /// A partition at its leader.
 #[derive(Debug)]
@@ -54,7 +55,7 @@ pub(super) struct Cycle {
     pub(super) troubles: Vec<(i32, Trouble)>,
     pub(super) failed: Option<KafkaError>,
     /// Per partition the end of what may be read.
-    pub(super) ends: Vec<(i32, i64)>,
+    pub(super) ends: Vec<(i32, End)>,
 }
 
 /// Why a partition cannot be fetched.
@@ -264,7 +265,10 @@ impl Leader {
             return Err(KafkaError::Code { peer, api: "Fetch", code: answer.error });
         }
         let known = answer.partitions.iter().filter(|fetched| fetched.error == 0);
-        cycle.ends.extend(known.map(|fetched| (fetched.partition, fetched.readable_end(settings.isolation))));
+        cycle.ends.extend(known.map(|fetched| {
+            let readable = fetched.readable_end(settings.isolation);
+            (fetched.partition, End { readable, log: fetched.high_watermark })
+        }));
         let sections = self.take_sections(&asked, &answer, cycle);
         if !sections.is_empty() {
             self.single = false;

@@ -65,6 +65,9 @@ fn exactly_the_committed_events_arrive() {
     wait_committed(&bench, &consumer, &held);
     assert_eq!(stored(&bench), ids(&bench, &wanted));
     consumer.wait_healthy();
+    // The open one's record, the other's and its marker.
+    let status = consumer.status().unwrap();
+    assert_eq!(status["kafka"]["held_by_transactions"], json!({"0": 3}), "{status}");
 
     transact(&bench, &[json!([holder, "commit"])]);
     bench.wait_committed_to_the_end(&consumer, LIMIT);
