@@ -195,14 +195,31 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    /// Most have one byte or two.
+    #[inline(always)]
     fn varint(&mut self) -> Option<i64> {
+        let zigzag = |value: u64| (value >> 1).cast_signed() ^ -((value & 1).cast_signed());
+        match *self.bytes.get(self.at..)? {
+            [low @ ..0x80, ..] => {
+                self.at += 1;
+                Some(zigzag(u64::from(low)))
+            }
+            [low, high @ ..0x80, ..] => {
+                self.at += 2;
+                Some(zigzag(u64::from(low & 0x7F) | u64::from(high) << 7))
+            }
+            _ => self.long_varint().map(zigzag),
+        }
+    }
+
+    fn long_varint(&mut self) -> Option<u64> {
         let mut value = 0u64;
         for shift in (0..70).step_by(7) {
             let byte = *self.bytes.get(self.at)?;
             self.at += 1;
             value |= u64::from(byte & 0x7f).checked_shl(shift)?;
             if byte & 0x80 == 0 {
-                return Some((value >> 1).cast_signed() ^ -((value & 1).cast_signed()));
+                return Some(value);
             }
         }
         None
