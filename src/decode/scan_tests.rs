@@ -167,6 +167,10 @@ fn event(random: &mut Random) -> Vec<u8> {
 }
 
 fn rows() -> Rows {
+    rows_of(&COLUMNS)
+}
+
+fn rows_of(columns: &[(&str, &str, Missing)]) -> Rows {
     let column = |(name, type_name, missing): &(&str, &str, Missing)| SchemaColumn {
         name: (*name).to_owned(),
         type_name: (*type_name).to_owned(),
@@ -177,7 +181,7 @@ fn rows() -> Rows {
     let schema = Schema {
         database: "d".to_owned(),
         table: "t".to_owned(),
-        columns: COLUMNS.iter().map(column).collect(),
+        columns: columns.iter().map(column).collect(),
         left_out: Vec::new(),
         engine: "MergeTree".to_owned(),
         sorting_key: String::new(),
@@ -235,4 +239,23 @@ fn ordinary_events_take_the_fast_path() {
     assert_eq!((rows.len(), rows.fell_back()), (4, 0));
     rows.push(&place, br#"{"ratio":-1.5}"#).unwrap();
     assert_eq!((rows.len(), rows.fell_back()), (5, 1));
+}
+
+/// Names that an event has with escapes, or that are longer than what keys are compared with at once.
+#[test]
+fn odd_names() {
+    let long = "a_name_of_more_than_thirty_two_bytes_in_all";
+    let columns = [("a\"b", "String", Missing::Zero), (long, "UInt32", Missing::Zero), ("c", "String", Missing::Zero)];
+    let place = Place { partition: 0, offset: 0, timestamp_ms: 0 };
+    let (mut fast, mut slow) = (rows_of(&columns), rows_of(&columns));
+    slow.only_serde();
+    let quoted = r#"{"a\"b":"x","LONG":7,"c":"y"}"#.replace("LONG", long);
+    let raw = r#"{"a"b":"x","LONG":7,"c":"y"}"#.replace("LONG", long);
+    let without = r#"{"LONG":7,"c":"y"}"#.replace("LONG", long);
+    for (event, fits) in [(&quoted, true), (&raw, false), (&without, true), (&raw, false), (&quoted, true)] {
+        let one = fast.push(&place, event.as_bytes());
+        assert_eq!((&one, one.is_ok()), (&slow.push(&place, event.as_bytes()), fits), "{event}");
+    }
+    assert_eq!(fast.encode(SystemTime::UNIX_EPOCH).body, slow.encode(SystemTime::UNIX_EPOCH).body);
+    assert_eq!(fast.fell_back(), 4, "all but the one without the first column");
 }

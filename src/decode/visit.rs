@@ -30,7 +30,7 @@ pub(super) struct Keys {
 #[derive(Debug, Clone)]
 pub(super) struct Expected {
     pub(super) column: usize,
-    /// Bytes of it.
+    /// Bytes of it; of a name that an event has only with escapes, more than any key has.
     pub(super) length: usize,
     text: [u8; KEY],
     /// All ones where `text` counts.
@@ -47,7 +47,8 @@ impl Expected {
         for ((byte, text), mask) in quoted.bytes().zip(&mut text).zip(&mut mask) {
             (*text, *mask) = (byte, u8::MAX);
         }
-        Self { column, length: quoted.len(), text, mask }
+        let escaped = name.bytes().any(|byte| matches!(byte, b'"' | b'\\' | ..0x20));
+        Self { column, length: if escaped { usize::MAX } else { quoted.len() }, text, mask }
     }
 
     /// Whether an event goes on with this key. All bytes are looked at, which takes the compiler a few instructions for
