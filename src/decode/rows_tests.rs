@@ -369,3 +369,101 @@ fn golden_bytes_of_every_type() {
     assert_eq!(bytes[..9], [1, 0, 0, 0, 0, 0, 0, 0, 0], "version 1, UInt8 indexes");
     assert!(bytes[9] & 2 != 0 && bytes.windows(3).any(|part| part == b"\x02ab"), "additional keys: {bytes:?}");
 }
+
+/// Cells of a table in Markdown whose heading begins with `head`, the first one of each row apart.
+fn table(page: &str, head: &str) -> Vec<(String, Vec<String>)> {
+    let lines = page.lines().skip_while(|line| !line.starts_with(head)).take_while(|line| line.starts_with('|'));
+    let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+    let rows: Vec<Vec<String>> = lines.map(cells).filter(|row| !row.iter().all(|cell| cell == "---")).collect();
+    rows.iter().map(|row| (row[0].clone(), row[1..].to_vec())).collect()
+}
+
+/// Texts of which each type takes at least one, unless it takes none; likewise with the other kinds of values.
+const TEXTS: [&str; 7] = [
+    r#""5""#,
+    r#""true""#,
+    r#""00112233-4455-6677-8899-aabbccddeeff""#,
+    r#""2026-01-21""#,
+    r#""127.0.0.1""#,
+    r#""[]""#,
+    r#""{}""#,
+];
+
+/// What the tables say of a kind of value: a cell that begins with "rejected" is about every such value.
+fn samples(heading: &str) -> &'static [&'static str] {
+    match heading {
+        "string" => &TEXTS,
+        "number" => &["5", "1", "1.5"],
+        "whole number (`5`, `5.0`, `5e0`)" => &["5", "5.0", "5e0", "1"],
+        "other number" => &["1.5", "0.1"],
+        "`true`, `false`" => &["true", "false"],
+        "`null`, no such key" => &["null"],
+        "object" => &["{}", r#"{"k": 1}"#],
+        "array" => &["[]", "[1]"],
+        other => panic!("the heading {other:?}"),
+    }
+}
+
+/// The types that a row of a table is about.
+fn types_of(row: &str) -> Vec<String> {
+    let wide = ["Int128", "Int256", "UInt128", "UInt256"];
+    let narrow = ["Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64"];
+    let named: Vec<&str> = match row {
+        "Int8 … Int64, UInt8 … UInt64" => narrow.to_vec(),
+        "(U)Int8 … (U)Int256" => [&narrow[..], &wide].concat(),
+        _ => row.split(", ").collect(),
+    };
+    // "Decimal(P, S)" and "Map(String, T)" come apart at their comma.
+    let whole = |name: &&str| match *name {
+        "FixedString(N)" => "FixedString(64)".to_owned(),
+        "Decimal(P" => "Decimal(9, 2)".to_owned(),
+        "DateTime64(p)" => "DateTime64(3)".to_owned(),
+        "Enum8" | "Enum16" => format!("{name}('5' = 1, 'b' = 5)"),
+        "Array(T)" => "Array(Int64)".to_owned(),
+        "Map(String" => "Map(String, Int64)".to_owned(),
+        name => name.to_owned(),
+    };
+    named.iter().filter(|name| !matches!(**name, "S)" | "T)")).map(whole).collect()
+}
+
+#[test]
+fn the_documents_tables_say_what_is_taken_and_what_is_rejected() {
+    let pages = [
+        (include_str!("../../README.md"), "| column ↓ JSON → |"),
+        (include_str!("../../docs/values.md"), "| JSON → column ↓ |"),
+    ];
+    for (page, head) in pages {
+        let mut table = table(page, head);
+        let (_, headings) = table.remove(0);
+        assert!(table.len() >= 14, "{table:?}");
+        for (row, cells) in table {
+            assert_eq!(cells.len(), headings.len(), "{row}");
+            for type_name in types_of(&row) {
+                for (heading, cell) in headings.iter().zip(&cells) {
+                    let taken = samples(heading).iter().filter(|json| one(&type_name, json).is_ok()).count();
+                    assert_eq!(taken == 0, cell == "rejected", "{type_name}, {heading}: {cell}, but {taken} are taken");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn null_and_no_such_key_are_the_same() {
+    let types =
+        "String, FixedString(N), Bool, Int8, Int128, Float64, Decimal(P, S), UUID, Date32, DateTime64(p), Enum8, IPv6";
+    for type_name in types_of(types).iter().map(String::as_str).chain(["Array(Int8)", "Map(String, Int8)", "JSON"]) {
+        let mut rows = rows(&[("a", type_name, Missing::Zero)]);
+        rows.push(&PLACE, b"{}").unwrap();
+        let mut absent = Vec::new();
+        rows.cells[0].encode(&mut |bytes| absent.extend_from_slice(bytes));
+        assert_eq!(one(type_name, "null"), Ok(absent.clone()), "{type_name}");
+        let zero = match type_name {
+            "JSON" => absent.ends_with(b"\x02{}"),
+            // The lowest member's value.
+            "Enum8('5' = 1, 'b' = 5)" => absent == [1],
+            _ => absent.iter().all(|byte| *byte == 0),
+        };
+        assert!(zero, "{type_name}: {absent:?}");
+    }
+}
