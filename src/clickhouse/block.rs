@@ -54,6 +54,16 @@ impl Block {
     }
 }
 
+/// An identifier as a person would write it: in backticks only where it needs them.
+pub fn readable(name: &str) -> String {
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if plain && name.bytes().next().is_some_and(|first| !first.is_ascii_digit()) {
+        name.to_owned()
+    } else {
+        quoted(name)
+    }
+}
+
 /// An identifier in backticks.
 pub fn quoted(name: &str) -> String {
     let mut out = String::with_capacity(name.len() + 2);

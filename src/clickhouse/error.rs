@@ -133,6 +133,11 @@ impl Failure {
         self.code().is_some_and(|code| !LOGIN.contains(&code))
     }
 
+    /// The user lacks a right, which the text names.
+    pub fn is_denied(&self) -> bool {
+        self.code() == Some(DENIED)
+    }
+
     /// Whether [`Outcome::BadRows`] is the fault of single rows. A block with too many partitions is refused for what its
     /// rows are together.
     pub fn blames_rows(&self) -> bool {
@@ -154,6 +159,10 @@ impl Failure {
             Cause::Client(_) => "check that the server runs and that CLICKHOUSE_URL is right",
             Cause::Http { .. } => "check CLICKHOUSE_URL and what stands between this program and ClickHouse",
             Cause::Unconfirmed { .. } => "check that nothing on the way to ClickHouse changes its answers",
+            Cause::Server { code: DENIED, text, .. } if text.contains(VIEW) => {
+                "grant the user what the view reads, or give the view SQL SECURITY DEFINER; the table itself may hold the \
+                 rows already"
+            }
             Cause::Server { text, .. } if text.contains(VIEW) => {
                 "repair the materialized view; the table itself may hold the rows already"
             }
@@ -178,6 +187,8 @@ impl From<ClientError> for Failure {
     }
 }
 
+/// ACCESS_DENIED.
+const DENIED: u32 = 497;
 /// QUOTA_EXCEEDED.
 const QUOTA: u32 = 201;
 
@@ -233,7 +244,7 @@ fn cure(code: u32) -> &'static str {
             "create the database and the table (sql/events.sql), or correct CLICKHOUSE_DATABASE and CLICKHOUSE_TABLE"
         }
         192..=195 | 516 | 720 => "check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD, and from where the user may log in",
-        497 => "grant the user INSERT and SHOW COLUMNS on the table",
+        DENIED => "grant the user INSERT on the table, and SELECT where views hang on it",
         164 => "give the user a profile that is not read-only",
         115 | 452 => "let the user's profile and its constraints allow the settings of the insert",
         48 => "CLICKHOUSE_TABLE must name a table that takes inserts, not a view",

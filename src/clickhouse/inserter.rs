@@ -11,7 +11,7 @@ use super::block::{Block, quoted};
 use super::client::Client;
 use super::error::{Failure, Outcome};
 use super::schema::{Dedup, DescribeError, Schema, TOKEN, describe};
-use super::targets::{self, ViewTarget};
+use super::targets::{self, BlindView, ViewTarget};
 use crate::backoff::Backoff;
 use crate::config::{ClickHouseConfig, TlsFiles};
 use crate::fence::Fence;
@@ -138,9 +138,25 @@ impl Inserter {
         targets::targets(&mut self.client, &self.config.database, &self.config.table).await
     }
 
-    /// Whether the user may insert into the table; `None` when the server cannot say.
-    pub async fn may_insert(&mut self) -> Option<bool> {
-        targets::may_insert(&mut self.client, &self.config.database, &self.config.table).await
+    /// The table's views that may not read what the user inserts.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn blind_views(&mut self, schema: &Schema) -> Result<Vec<BlindView>, DescribeError> {
+        targets::blind_views(&mut self.client, schema).await
+    }
+
+    /// Inserts no rows into the columns that events fill, as a run does it with rows: says what the server has against
+    /// it, and changes nothing.
+    ///
+    /// # Errors
+    /// When an insert with rows would fail, too.
+    pub async fn insert_nothing(&mut self, schema: &Schema) -> Result<(), Failure> {
+        let columns: Vec<String> = schema.columns.iter().map(|column| quoted(&column.name)).collect();
+        let sql = statement(schema, &columns.join(","));
+        let parameters: Vec<_> = schema.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let answer = self.client.query(&sql, &parameters).await?;
+        Failure::of_insert(&answer, 0).map_or(Ok(()), Err)
     }
 
     /// Sends a block until its outcome is known: the same bytes, token and settings each time, and the same address
@@ -197,12 +213,7 @@ impl Inserter {
         let Insert { block, token } = insert;
         let schema = &block.schema;
         self.sent += 1;
-        let sql = format!(
-            "INSERT INTO {}.{} ({}) FORMAT Native",
-            quoted(&schema.database),
-            quoted(&schema.table),
-            block.column_list
-        );
+        let sql = statement(schema, &block.column_list);
         // Below the request's own limit, so that an insert nobody waits for ends on the server too.
         let seconds = (self.config.timeout.mul_f32(0.9).as_secs()).max(1).to_string();
         let query_id = format!("{token}-{number}-{:x}-{}", self.nonce, self.sent);
@@ -266,6 +277,10 @@ impl Inserter {
             }
         });
     }
+}
+
+fn statement(schema: &Schema, column_list: &str) -> String {
+    format!("INSERT INTO {}.{} ({column_list}) FORMAT Native", quoted(&schema.database), quoted(&schema.table))
 }
 
 /// Failed attempts that are no more than a WARNING.

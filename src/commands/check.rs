@@ -6,9 +6,12 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::clickhouse::block::readable;
+use crate::clickhouse::error::{Failure, Outcome};
 use crate::clickhouse::inserter::Inserter;
-use crate::clickhouse::schema::{Dedup, Schema, Why};
-use crate::config::{Config, Isolation, Loaded, Warning};
+use crate::clickhouse::schema::{Dedup, DescribeError, Schema, Why};
+use crate::clickhouse::targets::BlindView;
+use crate::config::{ClickHouseConfig, Config, Isolation, Loaded, Warning};
 use crate::decode::{Origin, Place, Rows};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::connection::ConnectOptions;
@@ -160,22 +163,58 @@ async fn check_clickhouse(config: &Config, report: &mut Report) -> Option<Arc<Sc
     report.ok("ClickHouse", format!("answers, and lets {} in", config.clickhouse.user));
     let schema = match inserter.describe().await {
         Ok(schema) => schema,
+        Err(DescribeError::Failed(failure)) if failure.is_denied() => {
+            // INSERT is what a run needs, and lets the user see the columns as well.
+            report.fail("table", format!("no right to see its columns; {}", grant(config, "INSERT", &failure)));
+            return None;
+        }
         Err(error) => {
             report.fail("table", error);
             return None;
         }
     };
     let name = format!("{}.{}", schema.database, schema.table);
-    match inserter.may_insert().await {
-        Some(false) => report.fail("table", format!("no right to insert; GRANT INSERT ON {name} TO the user")),
-        Some(true) => report.ok("table", format!("{name}, {}", schema.engine)),
-        None => report.ok("table", format!("{name}, {} (whether inserts are granted is not told)", schema.engine)),
-    }
+    report.ok("table", format!("{name}, {}", schema.engine));
+    report_rights(config, &mut inserter, &schema, report).await;
     report_columns(&schema, report);
     report_dedup(&mut inserter, &schema, &name, report).await;
     let settings: Vec<String> = schema.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
     report.ok("settings", format!("sent with each insert: {}", settings.join(", ")));
     Some(schema)
+}
+
+/// The statement that gives the user a right to the table, and what the server said without it.
+fn grant(config: &Config, right: &str, failure: &Failure) -> String {
+    let ClickHouseConfig { database, table, user, .. } = &config.clickhouse;
+    let (database, table, user) = (readable(database), readable(table), readable(user));
+    format!("grant it: GRANT {right} ON {database}.{table} TO {user} ({failure})")
+}
+
+async fn report_rights(config: &Config, inserter: &mut Inserter, schema: &Schema, report: &mut Report) {
+    match inserter.insert_nothing(schema).await {
+        Ok(()) => report.ok("inserts", "an insert of no rows was taken"),
+        Err(failure) if failure.is_denied() => {
+            report.fail("inserts", format!("no right to insert; {}", grant(config, "INSERT", &failure)));
+        }
+        Err(failure @ Failure { outcome: Outcome::Retry | Outcome::Overloaded, .. }) => {
+            report.warn("inserts", format!("one would fail now and be tried again: {failure}; {}", failure.cure()));
+        }
+        Err(failure) => report.fail("inserts", format!("{failure}; {}", failure.cure())),
+    }
+    match inserter.blind_views(schema).await {
+        Ok(views) => {
+            for BlindView { view, hidden, failure } in views {
+                let cure = grant(config, "SELECT", &failure);
+                if hidden {
+                    let unless = "unless it is SQL SECURITY DEFINER, or reads other columns";
+                    report.warn("inserts", format!("refused for the view {view}, {unless}; {cure}"));
+                } else {
+                    report.fail("inserts", format!("refused for the view {view}, which reads as the user; {cure}"));
+                }
+            }
+        }
+        Err(error) => report.warn("inserts", format!("cannot look at what the table's views may read: {error}")),
+    }
 }
 
 fn report_columns(schema: &Schema, report: &mut Report) {

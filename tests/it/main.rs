@@ -22,6 +22,7 @@ mod doubt;
 mod doubt_handed_over;
 mod faults;
 mod first_row;
+mod grants;
 mod group_brokers;
 mod group_changes;
 mod group_members;
