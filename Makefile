@@ -11,7 +11,7 @@ LACKING := $(if $(filter 2.% 3.%,$(KAFKA_VERSION)),members_of_the_new_protocol_c
 
 .NOTPARALLEL:
 .PHONY: help demo test unit fuzz integration manifests faults fmt lint release size image-test reproducible clean setup bench
-.PHONY: bench-latency bench-flat bench-stages
+.PHONY: bench-latency bench-flat bench-server bench-stages
 
 # Tests without services: those that read what is deployed and what is linked, and those that need nothing. All others are
 # integration tests.
@@ -81,6 +81,9 @@ bench-latency: setup release ## how soon an event is visible, how soon the progr
 
 bench-flat: setup release ## CPU of an event by the number of events and of partitions
 	@benches/flat
+
+bench-server: setup release ## what an inserted row costs the server, by how it is sent (SERVER_RUNS, SERVER_EVENTS)
+	@benches/server
 
 # Built first, so that nothing compiles while the figures are taken.
 bench-stages: STAGES = cargo $(1) --manifest-path benches/stages/Cargo.toml --locked --release \
