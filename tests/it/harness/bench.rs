@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use sample_events::Source;
 use sample_events::produce::{Options, Produced, produce};
@@ -134,7 +134,9 @@ impl<'a> Bench<'a> {
         let start = self.next.replace(self.next.get() + count);
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(produce(&options)).unwrap_or_else(|error| panic!("sample-events: {error}"))
+            let began = Instant::now();
+            let produced = runtime.block_on(produce(&options)).unwrap_or_else(|error| panic!("sample-events: {error}"));
+            (produced, began.elapsed())
         });
         Producing { indices: start..start + count, thread }
     }
@@ -253,21 +255,27 @@ impl<'a> Bench<'a> {
 #[derive(Debug)]
 pub(crate) struct Producing {
     indices: Range<u64>,
-    thread: JoinHandle<Produced>,
+    thread: JoinHandle<(Produced, Duration)>,
 }
 
 impl Producing {
     /// Waits until all are sent; their indices. Panics when the confirmation of one was lost.
     pub(crate) fn wait(self) -> Range<u64> {
+        self.wait_timed().0
+    }
+
+    /// The same, and how long sending took.
+    pub(crate) fn wait_timed(self) -> (Range<u64>, Duration) {
         let indices = self.indices.clone();
         let confirmed = indices.end - indices.start;
-        assert_eq!(self.outcome(), Produced { confirmed, uncertain: Vec::new() });
-        indices
+        let (produced, took) = self.thread.join().unwrap();
+        assert_eq!(produced, Produced { confirmed, uncertain: Vec::new() });
+        (indices, took)
     }
 
     /// Waits until all are sent; how it went.
     pub(crate) fn outcome(self) -> Produced {
-        self.thread.join().unwrap()
+        self.thread.join().unwrap().0
     }
 
     /// Whether all are sent.
