@@ -9,6 +9,9 @@ RELEASE := $(TARGET_DIR)/$(TARGET)/release
 LACKING := $(if $(filter 2.% 3.%,$(KAFKA_VERSION)),members_of_the_new_protocol_come_and_go) \
            $(if $(filter 2.%,$(KAFKA_VERSION)),brokers_die_and_restart_and_nothing_is_lost_or_doubled)
 
+# Integration tests at a time.
+TEST_THREADS ?= 4
+
 .NOTPARALLEL:
 .PHONY: help demo test unit fuzz integration manifests faults fmt lint release size image-test reproducible clean setup bench
 .PHONY: bench-latency bench-flat bench-server bench-stages
@@ -39,10 +42,16 @@ fuzz: ## hostile record batches and mutated events, FUZZ_SECONDS (default 5) of 
 # For the tests only: the demo takes a binary that it finds here as it is, without building.
 integration: export SANDARB_CONSUMER_BIN ?= $(RELEASE)/sandarb-consumer
 integration: export SANDARB_SAMPLE_BIN ?= $(RELEASE)/sample-events
-integration: ## tests with services (after `make release`); KAFKA_VERSION=3.9.1, 3.3.2 or 2.8.2 for older brokers
+integration: ## tests with services (after `make release`; TEST_THREADS); KAFKA_VERSION=3.9.1, 3.3.2, 2.8.2: older brokers
 	@test -x "$(SANDARB_CONSUMER_BIN)" || { echo "no $(SANDARB_CONSUMER_BIN): run make release" >&2; exit 1; }
 	@$(if $(strip $(LACKING)),echo "left out because Kafka $(KAFKA_VERSION) lacks what they need: $(LACKING)")
-	cargo test --workspace --locked $(INTEGRATION:%=--test %) --no-fail-fast -- --test-threads=2 $(LACKING:%=--skip %)
+	@# Most tests wait most of the time: more of them at once than processors. Then those that measure, one by one. Both run,
+	@# whatever becomes of the first.
+	code=0; \
+	cargo test --workspace --locked $(INTEGRATION:%=--test %) --no-fail-fast -- \
+	  --test-threads=$(TEST_THREADS) --skip ::alone_ $(LACKING:%=--skip %) || code=$$?; \
+	cargo test --workspace --locked --test it -- --test-threads=1 ::alone_ || code=$$?; \
+	exit $$code
 
 manifests: ## tests of what is deployed (k8s/, Compose, Dockerfile) and of the dependencies' limits
 	cargo test --locked $(MANIFESTS:%=--test %) --no-fail-fast
@@ -50,7 +59,8 @@ manifests: ## tests of what is deployed (k8s/, Compose, Dockerfile) and of the d
 faults: export SANDARB_CONSUMER_BIN ?= $(RELEASE)/sandarb-consumer
 faults: export FAULT_ROUNDS ?= 20
 faults: setup release ## long series of faults for the group, the tests named long_ in full, memory: prints what each did
-	cargo test --workspace --locked --test it -- --test-threads=2 --nocapture group_ long_ $(LACKING:%=--skip %)
+	cargo test --workspace --locked --test it -- --test-threads=2 --nocapture group_ long_ --skip ::alone_ $(LACKING:%=--skip %)
+	cargo test --workspace --locked --test it -- --test-threads=1 --nocapture group_changes::alone_
 	MEMORY_EVENTS=1000000 OUTAGE_SECONDS=300 cargo test --locked --test it -- --test-threads=1 --nocapture memory::
 
 fmt: ## format the code

@@ -1,6 +1,7 @@
 //! Integration tests: the real program between a real Kafka and a real ClickHouse, which the tests start themselves
-//! (dev/setup brings what they need). `cargo test --test it`; two at a time is fine: each has a topic, a group and a
-//! database of its own.
+//! (dev/setup brings what they need). `cargo test --test it`; several at a time are fine: each has a topic, a group and a
+//! database of its own. Most of them wait most of the time. Those named alone_ measure times that other tests would make
+//! longer: `make integration` runs them by themselves. Those named long_ are longer in `make faults`.
 //!
 //! SANDARB_CONSUMER_BIN names the binary to test, by default the one that cargo has just built.
 

@@ -2,48 +2,17 @@
 //!
 //! Times are only asserted on the binary that ships.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 
 use crate::harness::consumer::shipped;
+use crate::harness::control::Control;
 use crate::harness::{Bench, Consumer, same};
 use crate::metrics::Metrics;
 
 const LIMIT: Duration = Duration::from_secs(150);
 const MEMORY: u64 = 128 << 20;
-
-/// What the machine itself does to a thread that only sleeps: a stall of the program is what comes on top.
-struct Control {
-    stop: Arc<AtomicBool>,
-    thread: thread::JoinHandle<Duration>,
-}
-
-impl Control {
-    fn start() -> Self {
-        let stop = Arc::<AtomicBool>::default();
-        let told = Arc::clone(&stop);
-        let thread = thread::spawn(move || {
-            let tick = Duration::from_millis(10);
-            let mut latest = Duration::ZERO;
-            while !told.load(Ordering::Relaxed) {
-                let began = Instant::now();
-                thread::sleep(tick);
-                latest = latest.max(began.elapsed().saturating_sub(tick));
-            }
-            latest
-        });
-        Self { stop, thread }
-    }
-
-    fn latest(self) -> Duration {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap()
-    }
-}
 
 fn stall(consumer: &Consumer) -> Duration {
     Duration::from_secs_f64(Metrics::of(consumer).unwrap().get("sandarb_consumer_loop_stall_seconds"))
@@ -60,7 +29,7 @@ fn assert_kept_its_membership(consumer: &Consumer) {
 /// Other processes take the processor at any time, so one flood may look worse than it was; a stall of the program's own
 /// making is in each of them.
 #[test]
-fn a_flood_keeps_no_timer_waiting_for_50_ms() {
+fn alone_a_flood_keeps_no_timer_waiting_for_50_ms() {
     const EVENTS: u64 = 100_000;
     const TRIES: u32 = 6;
     let bench = Bench::shared("stall");
@@ -73,7 +42,7 @@ fn a_flood_keeps_no_timer_waiting_for_50_ms() {
             let (_, health) = consumer.health()?;
             same(health["events_consumed"].as_u64(), Some(EVENTS))
         });
-        let (seen, machine) = (stall(&consumer), control.latest());
+        let (seen, machine) = (stall(&consumer), control.stop().most());
         assert_kept_its_membership(&consumer);
         consumer.stop();
         println!("loop_stall_seconds {seen:?}, of a thread that only sleeps {machine:?}");
@@ -86,7 +55,7 @@ fn a_flood_keeps_no_timer_waiting_for_50_ms() {
 }
 
 #[test]
-fn heartbeats_are_on_time_through_zstd_batches_of_64_mib() {
+fn alone_heartbeats_are_on_time_through_zstd_batches_of_64_mib() {
     // The built-in limits of a debug build are its own: what is shown there is the way, not the size.
     let (batch, size, count) =
         if shipped().is_some() { (66_500_000, 20_000, 13_000) } else { (8_000_000, 20_000, 1_500) };
@@ -98,7 +67,7 @@ fn heartbeats_are_on_time_through_zstd_batches_of_64_mib() {
 }
 
 #[test]
-fn heartbeats_are_on_time_through_events_of_1_mb() {
+fn alone_heartbeats_are_on_time_through_events_of_1_mb() {
     let config = json!({"compression.type": "lz4", "linger.ms": 50, "message.max.bytes": 3_000_000});
     through_large_batches("events1m", 1_000_000, if shipped().is_some() { 300 } else { 30 }, &config);
 }
@@ -121,7 +90,7 @@ fn through_large_batches(name: &str, size: usize, count: u64, config: &serde_jso
         ("KAFKA_HEARTBEAT_INTERVAL_MS", "1000"),
     ]);
     bench.wait_rows(&consumer, count, LIMIT);
-    let (seen, machine) = (stall(&consumer), control.latest());
+    let (seen, machine) = (stall(&consumer), control.stop().most());
     assert_kept_its_membership(&consumer);
     let bytes = bench.clickhouse.number(&format!("SELECT sum(length(metadata)) FROM {}.events", bench.database));
     assert_eq!(bytes, count * size as u64);

@@ -11,6 +11,7 @@ pub(crate) mod bench;
 pub(crate) mod clickhouse;
 pub(crate) mod cluster;
 pub(crate) mod consumer;
+pub(crate) mod control;
 pub(crate) mod fleet;
 pub(crate) mod guarded;
 pub(crate) mod http;
