@@ -2,11 +2,13 @@
 """A real ClickHouse HTTP server on 127.0.0.1, out of the PyPI wheel chdb-core (its own handlers, users and storage).
 
 usage: clickhouse_server.py PORT DATADIR [--user NAME] [--password TEXT] [--users XML] [--quotas XML] [--profiles XML]
+                            [--log-flush-ms N]
 
 Prints one line, `ready PORT`, on stdout once the server answers /ping on a listener that belongs to this process. Exits 1
 with the cause on stderr when the port is taken or the engine stops. SIGTERM and SIGINT stop it at once with exit code 0;
 the data under DATADIR survive that, and kill -9. One server a DATADIR; another password takes effect at the next start.
 --users, --quotas and --profiles add elements to those sections of users.xml (this engine knows no CREATE USER).
+--log-flush-ms (500) is how often query_log and part_log are written, for which SYSTEM FLUSH LOGS does not wait.
 """
 
 import argparse
@@ -36,9 +38,9 @@ CONFIG = """<clickhouse>
 <listen_host>127.0.0.1</listen_host><http_port>{port}</http_port><path>{root}/data</path>
 <users_config>users.xml</users_config><keep_alive_timeout>30</keep_alive_timeout><max_connections>4096</max_connections>
 <query_log><database>system</database><table>query_log</table>
-<flush_interval_milliseconds>500</flush_interval_milliseconds></query_log>
+<flush_interval_milliseconds>{flush}</flush_interval_milliseconds></query_log>
 <part_log><database>system</database><table>part_log</table>
-<flush_interval_milliseconds>500</flush_interval_milliseconds></part_log>
+<flush_interval_milliseconds>{flush}</flush_interval_milliseconds></part_log>
 </clickhouse>
 """
 
@@ -97,6 +99,7 @@ def parse_args():
     parser.add_argument("--users", default="")
     parser.add_argument("--quotas", default="")
     parser.add_argument("--profiles", default="")
+    parser.add_argument("--log-flush-ms", type=int, default=500)
     args = parser.parse_args()
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", args.user) or args.user == "default":
         parser.error("--user: letters, digits and _ only, and not `default` (the engine's own session uses it)")
@@ -129,7 +132,7 @@ def require_free(port):
 def write_config(root, args):
     conf = root / "home" / ".clickhouse-local"
     conf.mkdir(parents=True, exist_ok=True)
-    (conf / "config.xml").write_text(CONFIG.format(root=escape(str(root)), port=args.port))
+    (conf / "config.xml").write_text(CONFIG.format(root=escape(str(root)), port=args.port, flush=args.log_flush_ms))
     names = {"user": args.user, "password": escape(args.password), "users": args.users, "quotas": args.quotas,
              "profiles": args.profiles}
     (conf / "users.xml").write_text(USERS.format(**names))

@@ -102,16 +102,18 @@ impl Consumer {
     /// The first log line whose text holds all of the words, in any case.
     pub(crate) fn find_log(&self, words: &[&str]) -> Option<Value> {
         let words: Vec<String> = words.iter().map(|word| word.to_lowercase()).collect();
-        self.log_lines().into_iter().find(|line| {
-            let text = line.to_string().to_lowercase();
+        let log = self.process().log();
+        let found = log.lines().find(|line| {
+            let text = line.to_lowercase();
             words.iter().all(|word| text.contains(word))
-        })
+        });
+        found.map(parsed)
     }
 
     /// What it has logged; a line that is not JSON as a string.
     pub(crate) fn log_lines(&self) -> Vec<Value> {
         let log = self.process().log();
-        log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| Value::from(line))).collect()
+        log.lines().map(parsed).collect()
     }
 
     /// Sends a signal, named as kill(1) names it.
@@ -156,6 +158,10 @@ impl Consumer {
     fn process(&self) -> MutexGuard<'_, Process> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn parsed(line: &str) -> Value {
+    serde_json::from_str(line).unwrap_or_else(|_| Value::from(line))
 }
 
 /// The binary that ships, when SANDARB_CONSUMER_BIN names it; else the one cargo has just built.

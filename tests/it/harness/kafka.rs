@@ -18,7 +18,10 @@ pub(crate) struct Kafka {
     nodes: Vec<Running>,
     /// Of new topics.
     replication: i32,
-    peer: Mutex<Peer>,
+    /// Those that nobody has given an order to: tests do not wait for each other's.
+    idle: Mutex<Vec<Peer>>,
+    /// The one whose transactions stay open from one order to the next.
+    transacting: Mutex<Option<Peer>>,
 }
 
 /// How a broker is started.
@@ -56,9 +59,7 @@ impl Kafka {
         let replication = nodes.len() as i32;
         let nodes: Vec<Running> =
             nodes.into_iter().map(|node| Running { process: Mutex::new(launch(&node)), node }).collect();
-        let bootstrap: Vec<String> = nodes.iter().map(|running| format!("127.0.0.1:{}", running.node.port)).collect();
-        let peer = Mutex::new(Peer::start(&bootstrap.join(",")));
-        let kafka = Self { nodes, replication, peer };
+        let kafka = Self { nodes, replication, idle: Mutex::default(), transacting: Mutex::default() };
         for index in 0..kafka.nodes.len() {
             kafka.wait_ready(index);
         }
@@ -211,7 +212,21 @@ impl Kafka {
     }
 
     fn try_peer(&self, order: &Value) -> Result<Value, String> {
-        self.peer.lock().unwrap_or_else(PoisonError::into_inner).call(order)
+        let start = || Peer::start(&self.bootstrap());
+        if order["op"] == "transact" {
+            return self
+                .transacting
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert_with(start)
+                .call(order);
+        }
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let peer = idle().pop();
+        let mut peer = peer.unwrap_or_else(start);
+        let answer = peer.call(order);
+        idle().push(peer);
+        answer
     }
 
     fn process(&self, index: usize) -> MutexGuard<'_, Process> {

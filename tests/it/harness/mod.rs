@@ -32,19 +32,22 @@ pub(crate) use kafka::Kafka;
 pub(crate) use load::Load;
 pub(crate) use member::Member;
 
-/// Between two looks at a state that is waited for.
-pub(crate) const POLL: Duration = Duration::from_millis(50);
-
 /// Looks until the closure says `Ok`. Panics after the limit with what was waited for and the state seen last.
 pub(crate) fn wait_until<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + limit;
+    let began = Instant::now();
     loop {
         match look() {
             Ok(seen) => return seen,
-            Err(state) => assert!(Instant::now() < deadline, "not within {limit:?}: {what}; last seen: {state}"),
+            Err(state) => assert!(began.elapsed() < limit, "not within {limit:?}: {what}; last seen: {state}"),
         }
-        thread::sleep(POLL);
+        pause(began);
     }
+}
+
+/// Between two looks at a state that is waited for since `began`: each look costs the machine something, so what takes
+/// long is looked at less often.
+pub(crate) fn pause(began: Instant) {
+    thread::sleep((began.elapsed() / 10).clamp(Duration::from_millis(40), Duration::from_millis(250)));
 }
 
 /// `Ok` when the two are equal, else what is seen: for [`wait_until`].

@@ -71,13 +71,13 @@ impl Process {
 
     /// Waits for the end. Panics with the log when it does not come in time.
     pub(crate) fn wait_exit(&mut self, limit: Duration) -> ExitStatus {
-        let deadline = Instant::now() + limit;
+        let began = Instant::now();
         loop {
             if let Some(status) = self.exited() {
                 return status;
             }
-            assert!(Instant::now() < deadline, "{} still runs after {limit:?}\n{}", self.name, self.log_tail(30));
-            thread::sleep(super::POLL);
+            assert!(began.elapsed() < limit, "{} still runs after {limit:?}\n{}", self.name, self.log_tail(30));
+            super::pause(began);
         }
     }
 

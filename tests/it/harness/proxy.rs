@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::{POLL, wait_until};
+use super::wait_until;
 
 /// What becomes of one insert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -175,9 +175,12 @@ fn listen(port: u16, first: TcpListener, shared: &Arc<Shared>) {
             (None, true) => {}
         }
         shared.listening.store(listener.is_some(), Ordering::SeqCst);
-        thread::sleep(POLL / 10);
+        thread::sleep(LOOK);
     }
 }
+
+/// Between two looks at whether to listen.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// With a short CLICKHOUSE_TIMEOUT_MS the server is told to give up after a second: on a busy machine that would be a
 /// fault that is in no script.
@@ -238,7 +241,7 @@ fn serve(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
             stored(forward(&request)?)?;
             shared.refusing.store(true, Ordering::SeqCst);
             while shared.listening.load(Ordering::SeqCst) {
-                thread::sleep(POLL / 10);
+                thread::sleep(LOOK);
             }
         }
     }
