@@ -100,11 +100,14 @@ pub async fn produce(options: &Options) -> Result<Produced, ProduceError> {
     let started = Instant::now();
     let mut value = Vec::with_capacity(2048);
     let mut next = 0;
+    let mut sent = started;
     while next < options.count {
         let until = match options.rate {
             None => options.count,
             Some(rate) => {
-                sleep_until(started + Duration::from_secs_f64(next as f64 / rate)).await;
+                let due = started + Duration::from_secs_f64(next as f64 / rate);
+                sleep_until(due.max(sent + LINGER)).await;
+                sent = Instant::now();
                 let due = (started.elapsed().as_secs_f64() * rate) as u64 + 1;
                 due.clamp(next + 1, options.count)
             }
@@ -136,6 +139,10 @@ pub async fn produce(options: &Options) -> Result<Produced, ProduceError> {
     }
     Ok(sender.produced)
 }
+
+/// From one request of a load with a rate to the next: what is due meanwhile goes together, or a broker would be busy with
+/// requests of an event or two.
+const LINGER: Duration = Duration::from_millis(10);
 
 /// A batch being filled.
 struct Open {
