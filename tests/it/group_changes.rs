@@ -1,6 +1,6 @@
 //! Replicas come, go, die and freeze under a steady load.
 //!
-//! FAULT_ROUNDS sets how often: 2 unless it is set, 20 in `make faults`, which shows the printed lines.
+//! FAULT_ROUNDS sets how often: 3 unless it is set, 20 in `make faults`, which shows the printed lines.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

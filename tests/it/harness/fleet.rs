@@ -76,9 +76,9 @@ pub(crate) fn wait_shares(replicas: &[&Consumer], partitions: i32, limit: Durati
     })
 }
 
-/// How often a fault is repeated: FAULT_ROUNDS, else 2.
+/// How often a fault is repeated: FAULT_ROUNDS, else 3.
 pub(crate) fn rounds() -> u64 {
-    std::env::var("FAULT_ROUNDS").map_or(2, |text| text.parse().unwrap_or_else(|error| panic!("FAULT_ROUNDS: {error}")))
+    std::env::var("FAULT_ROUNDS").map_or(3, |text| text.parse().unwrap_or_else(|error| panic!("FAULT_ROUNDS: {error}")))
 }
 
 /// Whether FAULT_ROUNDS asks for the long form of the tests whose names begin with `long_`.
