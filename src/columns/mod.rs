@@ -201,7 +201,8 @@ impl Column {
         each!(self, inner => inner.clear());
     }
 
-    /// Writes the column's data as Native has it. Nothing at all without rows. `nulls` says which rows are NULL and makes it the Nullable form of the type.
+    /// Writes the column's data as Native has it. Nothing at all without rows. `nulls` says which rows are
+    /// NULL and makes it the Nullable form of the type.
     pub fn encode(&self, nulls: Option<&Nulls>, sink: Sink<'_>) {
         if self.is_empty() {
             return;

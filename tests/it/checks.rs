@@ -89,11 +89,11 @@ fn events_lie_in_all_partitions_as_they_were_made() {
 fn a_broker_that_dies_makes_the_producer_send_nothing_twice() {
     let kafka = Kafka::start(0);
     let bench = Bench::new("twice", &kafka, ClickHouse::shared(), SHIPPED);
-    const EVENTS: u64 = 16_000;
-    let producing = bench.produce_at(EVENTS, Some(4_000.0));
+    const EVENTS: u64 = 40_000;
+    let producing = bench.produce_at(EVENTS, Some(8_000.0));
     wait_until(Duration::from_secs(60), "some are there", || {
         let there: i64 = kafka.end_offsets(&bench.topic).values().sum();
-        if there >= 2_000 { Ok(()) } else { Err(format!("{there}")) }
+        if there >= 4_000 { Ok(()) } else { Err(format!("{there}")) }
     });
     kafka.kill9();
     assert!(!producing.is_over(), "all was sent before the kill");

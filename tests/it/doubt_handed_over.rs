@@ -97,9 +97,9 @@ fn a_server_that_hangs_past_the_limits_of_a_rebalance_and_a_stop() {
     let clickhouse = ClickHouse::start("ingest", "sandarb");
     let bench = Bench::new("hungdoubt", Kafka::shared(), &clickhouse, WITH_WINDOW);
     let env = [
-        ("CLICKHOUSE_TIMEOUT_MS", "2000"),
-        ("KAFKA_REBALANCE_TIMEOUT_MS", "6000"),
-        ("SHUTDOWN_TIMEOUT_MS", "3000"),
+        ("CLICKHOUSE_TIMEOUT_MS", "3000"),
+        ("KAFKA_REBALANCE_TIMEOUT_MS", "10000"),
+        ("SHUTDOWN_TIMEOUT_MS", "5000"),
         ("BATCH_SIZE", "500"),
     ];
     let mut fleet = Fleet::start(&bench, 3, &env);

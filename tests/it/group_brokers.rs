@@ -16,7 +16,7 @@ fn brokers_die_and_restart_and_nothing_is_lost_or_doubled() {
     let fleet = Fleet::start(&bench, 2, &env);
     let resets = |fleet: &Fleet<'_>| fleet.replicas.iter().map(count_resets).sum::<usize>();
     let load = bench.load(1_000);
-    fleet.wait_progress(2_000);
+    fleet.wait_progress(3_000);
     let at_start = resets(&fleet);
     assert_eq!(at_start, 12, "each partition had no commit once");
     let coordinator = kafka.coordinator(&bench.group);
@@ -29,17 +29,17 @@ fn brokers_die_and_restart_and_nothing_is_lost_or_doubled() {
     for &node in &die {
         let led = kafka.led(&bench.topic).get(&node).copied().unwrap_or(0);
         kafka.kill9_node(node);
-        fleet.wait_progress(2_000);
+        fleet.wait_progress(3_000);
         kafka.restart_node(node);
         kafka.wait_in_sync(&bench.topic);
-        fleet.wait_progress(2_000);
+        fleet.wait_progress(3_000);
         println!("broker {node} died, the leader of {led} partitions");
     }
     for &node in &restart {
         kafka.stop_node(node);
         kafka.restart_node(node);
         kafka.wait_in_sync(&bench.topic);
-        fleet.wait_progress(2_000);
+        fleet.wait_progress(3_000);
         println!("broker {node} was restarted");
     }
     fleet.wait_even();

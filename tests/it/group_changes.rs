@@ -2,14 +2,13 @@
 //!
 //! FAULT_ROUNDS sets how often: 3 unless it is set, 20 in `make faults`, which shows the printed lines.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::harness::bench::PARTITIONS;
-use crate::harness::control::{Control, Lateness};
-use crate::harness::fleet::LIMIT;
+use crate::harness::fleet::{LIMIT, longest_gap};
 use crate::harness::{Bench, ClickHouse, Consumer, Fleet, Kafka, Series, Table, rounds};
 use crate::tables::assert_views_count;
 
@@ -26,7 +25,6 @@ fn bench(name: &str, table: Table) -> Bench<'static> {
 fn alone_stops_and_starts_of_replicas_lose_and_double_nothing() {
     let bench = bench("terms", WITHOUT_WINDOW);
     let mut fleet = Fleet::start(&bench, 2, &[]);
-    let control = Control::start();
     let load = bench.load(RATE);
     for _ in 0..rounds() {
         fleet.wait_progress(u64::from(RATE));
@@ -37,31 +35,31 @@ fn alone_stops_and_starts_of_replicas_lose_and_double_nothing() {
         fleet.wait_even();
     }
     let indices = load.stop();
-    let machine = control.stop();
     let series = Series::end(&format!("{} × SIGTERM and start", rounds()), fleet, indices.clone(), &[]);
     assert_eq!(series.duplicates, 0);
-    let (pause, late) = longest_pause(&bench, &machine);
-    println!("no partition waited longer than {pause:?}, in which a thread that only sleeps was late by {late:?}");
     // The heartbeat that tells the other of it comes within the interval of a second that Fleet sets.
-    assert!(pause.saturating_sub(late) <= Duration::from_secs(1 + 2), "{pause:?}, of which the machine {late:?}");
+    let allowed = Duration::from_secs(1 + 2);
+    let ends: Vec<u64> = bench.inserts().iter().map(|insert| insert.start_ms + insert.took_ms).collect();
+    assert!(longest_gap(&ends) <= allowed, "{:?} between two inserts, {series:?}", longest_gap(&ends));
+    let pause = longest_pause(&bench);
+    println!("no partition waited longer than {pause:?}");
+    assert!(pause <= allowed, "a partition waited {pause:?}");
     assert_views_count(&bench, indices);
 }
 
-/// The longest time that a partition's events waited between two inserts, and how late the machine itself was meanwhile.
-fn longest_pause(bench: &Bench<'_>, machine: &Lateness) -> (Duration, Duration) {
+/// The longest time that a partition's events waited between two batches.
+fn longest_pause(bench: &Bench<'_>) -> Duration {
     let sql = format!(
-        "SELECT DISTINCT toUInt32(substring(org_id, 5)) % {PARTITIONS} AS partition, toUnixTimestamp64Milli(ingested_at) AS sent \
-         FROM {}.events ORDER BY partition, sent",
+        "SELECT DISTINCT toUInt32(substring(org_id, 5)) % {PARTITIONS} AS partition, \
+         toUnixTimestamp64Milli(ingested_at) AS encoded FROM {}.events ORDER BY partition, encoded",
         bench.database
     );
-    let sent: Vec<(u64, u64)> =
-        bench.clickhouse.rows(&sql).iter().map(|row| (row[0].parse().unwrap(), row[1].parse().unwrap())).collect();
-    assert_eq!(sent.iter().map(|(partition, _)| partition).collect::<BTreeSet<_>>().len(), PARTITIONS as usize);
-    let pauses = sent.windows(2).filter(|pair| pair[0].0 == pair[1].0).map(|pair| {
-        let (from, to) = (pair[0].1, pair[1].1);
-        (Duration::from_millis(to - from), machine.between(from, to))
-    });
-    pauses.max_by_key(|(pause, late)| pause.saturating_sub(*late)).expect("inserts")
+    let mut encoded: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for row in bench.clickhouse.rows(&sql) {
+        encoded.entry(row[0].clone()).or_default().push(row[1].parse().unwrap());
+    }
+    assert_eq!(encoded.len(), PARTITIONS as usize);
+    encoded.values().map(|times| longest_gap(times)).max().unwrap()
 }
 
 #[test]

@@ -205,7 +205,7 @@ fn a_rolling_migration_there_and_back_loses_nothing() {
     let load = bench.load(1_000);
     let progress =
         || {
-            let wanted = bench.rows() + 1_000;
+            let wanted = bench.rows() + 2_000;
             wait_until(LIMIT, "rows come", || {
                 if bench.rows() >= wanted { Ok(()) } else { Err(format!("{}", bench.rows())) }
             });

@@ -159,7 +159,7 @@ fn large(name: &str, events: u64, size: usize, codec: &str) -> Bench<'static> {
 /// The long form is `make faults`, with OUTAGE_SECONDS=300.
 #[test]
 fn without_clickhouse_memory_stays_where_it_is() {
-    let seconds = std::env::var("OUTAGE_SECONDS").map_or(12, |text| text.parse().unwrap());
+    let seconds = std::env::var("OUTAGE_SECONDS").map_or(20, |text| text.parse().unwrap());
     let clickhouse = ClickHouse::start("ingest", "sandarb");
     let bench = Bench::new("outage_memory", Kafka::shared(), &clickhouse, SHIPPED);
     let consumer = bench.start(&[]);

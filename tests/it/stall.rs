@@ -2,17 +2,48 @@
 //!
 //! Times are only asserted on the binary that ships.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::harness::consumer::shipped;
-use crate::harness::control::Control;
 use crate::harness::{Bench, Consumer, same};
 use crate::metrics::Metrics;
 
 const LIMIT: Duration = Duration::from_secs(150);
 const MEMORY: u64 = 128 << 20;
+
+/// What the machine itself does to a thread that only sleeps: a stall of the program is what comes on top.
+struct Control {
+    stop: Arc<AtomicBool>,
+    thread: thread::JoinHandle<Duration>,
+}
+
+impl Control {
+    fn start() -> Self {
+        let stop = Arc::<AtomicBool>::default();
+        let told = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let tick = Duration::from_millis(10);
+            let mut latest = Duration::ZERO;
+            while !told.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                thread::sleep(tick);
+                latest = latest.max(began.elapsed().saturating_sub(tick));
+            }
+            latest
+        });
+        Self { stop, thread }
+    }
+
+    fn latest(self) -> Duration {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
 
 fn stall(consumer: &Consumer) -> Duration {
     Duration::from_secs_f64(Metrics::of(consumer).unwrap().get("sandarb_consumer_loop_stall_seconds"))
@@ -42,7 +73,7 @@ fn alone_a_flood_keeps_no_timer_waiting_for_50_ms() {
             let (_, health) = consumer.health()?;
             same(health["events_consumed"].as_u64(), Some(EVENTS))
         });
-        let (seen, machine) = (stall(&consumer), control.stop().most());
+        let (seen, machine) = (stall(&consumer), control.latest());
         assert_kept_its_membership(&consumer);
         consumer.stop();
         println!("loop_stall_seconds {seen:?}, of a thread that only sleeps {machine:?}");
@@ -90,7 +121,7 @@ fn through_large_batches(name: &str, size: usize, count: u64, config: &serde_jso
         ("KAFKA_HEARTBEAT_INTERVAL_MS", "1000"),
     ]);
     bench.wait_rows(&consumer, count, LIMIT);
-    let (seen, machine) = (stall(&consumer), control.stop().most());
+    let (seen, machine) = (stall(&consumer), control.latest());
     assert_kept_its_membership(&consumer);
     let bytes = bench.clickhouse.number(&format!("SELECT sum(length(metadata)) FROM {}.events", bench.database));
     assert_eq!(bytes, count * size as u64);

@@ -241,6 +241,15 @@ impl<'a> Bench<'a> {
             .collect()
     }
 
+    /// When the batches were encoded, by what their rows say, in milliseconds since 1970: also of those of a server that died.
+    pub(crate) fn encoded_ms(&self) -> Vec<u64> {
+        let sql = format!(
+            "SELECT DISTINCT toUnixTimestamp64Milli(ingested_at) AS encoded FROM {}.events ORDER BY encoded",
+            self.database
+        );
+        self.clickhouse.rows(&sql).iter().map(|row| row[0].parse().unwrap()).collect()
+    }
+
     fn apply(&self, path: &str) {
         let sql = std::fs::read_to_string(project(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
         let code: Vec<&str> = sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect();

@@ -95,7 +95,7 @@ pub(crate) struct Series {
     pub(crate) lost: u64,
     /// Rows beyond the first of each event.
     pub(crate) duplicates: u64,
-    /// The longest time between two inserts, by what their rows say.
+    /// The longest time between two batches, by what their rows say.
     pub(crate) longest_gap: Duration,
 }
 
@@ -116,17 +116,12 @@ impl Series {
         assert!(tally.foreign.is_empty(), "rows that nobody produced: {:?}", tally.foreign);
         let absent = tally.missing.len() as u64;
         let lost: Vec<u64> = tally.missing.into_iter().filter(|index| !uncertain.contains(index)).collect();
-        let sql = format!(
-            "SELECT DISTINCT toUnixTimestamp64Milli(ingested_at) AS sent FROM {}.events ORDER BY sent",
-            bench.database
-        );
-        let sent: Vec<u64> = bench.clickhouse.rows(&sql).iter().map(|row| row[0].parse().unwrap()).collect();
-        let gap = sent.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
+        let gap = longest_gap(&bench.encoded_ms());
         let series = Self {
             events: indices.end - indices.start - uncertain.len() as u64,
             lost: lost.len() as u64,
             duplicates: tally.surplus,
-            longest_gap: Duration::from_millis(gap),
+            longest_gap: gap,
         };
         println!(
             "{name}: {} events, {} lost, {} duplicates, longest gap {:.1} s",
@@ -157,3 +152,8 @@ const SHORT: [(&str, &str); 4] = [
 ];
 /// Far longer than anything should take, even on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(90);
+
+/// The longest time between two of these, in milliseconds and in order.
+pub(crate) fn longest_gap(times_ms: &[u64]) -> Duration {
+    Duration::from_millis(times_ms.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap_or(0))
+}

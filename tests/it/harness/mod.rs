@@ -11,7 +11,6 @@ pub(crate) mod bench;
 pub(crate) mod clickhouse;
 pub(crate) mod cluster;
 pub(crate) mod consumer;
-pub(crate) mod control;
 pub(crate) mod fleet;
 pub(crate) mod guarded;
 pub(crate) mod http;
