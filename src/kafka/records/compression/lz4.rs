@@ -6,7 +6,7 @@
 //!
 //! Source: <https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md>, `lz4_Block_format.md`.
 
-use super::{Fault, Output, skip, skippable_frame, u32_le};
+use super::{Fault, Output, repeat, skip, skippable_frame, u32_le};
 
 const MAGIC: u32 = 0x184D_2204;
 /// How far back a linked block may refer.
@@ -179,23 +179,10 @@ fn copy_match(buffer: &mut [u8], at: usize, distance: usize, length: usize) -> R
             return Ok(());
         }
     }
-    repeat(buffer, at, distance, length)
-}
-
-/// The same for any distance and length.
-#[inline(never)]
-fn repeat(buffer: &mut [u8], at: usize, distance: usize, length: usize) -> Result<(), Damage> {
     if length > buffer.len() - at {
         return Err(Damage::NoRoom);
     }
-    let from = at - distance;
-    let mut copied = 0;
-    while copied < length {
-        // What was copied repeats with the same period: each round can take twice as much.
-        let step = (distance + copied).min(length - copied);
-        buffer.copy_within(from..from + step, at + copied);
-        copied += step;
-    }
+    repeat(buffer, at, distance, length);
     Ok(())
 }
 

@@ -175,15 +175,23 @@ impl Output<'_> {
             self.filled += count;
             return Ok(());
         }
-        let mut copied = 0;
-        while copied < count {
-            // What was copied repeats with the same period: each round can take twice as much.
-            let step = (distance + copied).min(count - copied);
-            self.buffer.copy_within(from..from + step, self.filled + copied);
-            copied += step;
-        }
+        repeat(self.buffer, self.filled, distance, count);
         self.wrote(count);
         Ok(())
+    }
+}
+
+/// Copies `count` bytes that begin `distance` before `at` to `at`, where there is room for them; they may overlap what they
+/// make. What no codec copies as one wide piece comes here, so it stays out of their loops.
+#[inline(never)]
+fn repeat(buffer: &mut [u8], at: usize, distance: usize, count: usize) {
+    let from = at - distance;
+    let mut copied = 0;
+    while copied < count {
+        // What was copied repeats with the same period: each round can take twice as much.
+        let step = (distance + copied).min(count - copied);
+        buffer.copy_within(from..from + step, at + copied);
+        copied += step;
     }
 }
 
