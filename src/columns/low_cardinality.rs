@@ -175,11 +175,11 @@ impl Dictionary {
             self.indexes.push(place.index);
             return true;
         }
-        self.push_found(hash, text)
+        self.push_interned(hash, text)
     }
 
     #[inline(never)]
-    fn push_found(&mut self, hash: u32, text: &[u8]) -> bool {
+    fn push_interned(&mut self, hash: u32, text: &[u8]) -> bool {
         self.fresh = false;
         let keys = self.spans.len();
         let Some(index) = self.intern(hash, text) else { return false };
