@@ -109,21 +109,13 @@ const FAMILIES: &[Family] = &[
         "sandarb_consumer_partition_lag",
         Kind::Gauge,
         "Offsets between what was read and the end of what may be read, as of the last fetch.",
-        |view, out| {
-            for (partition, lag) in view.snapshot.kafka.lags() {
-                out.put(format_args!("{{partition=\"{partition}\"}} {lag}"));
-            }
-        },
+        |view, out| by_partition(view.snapshot.kafka.lags(), out),
     ),
     (
         "sandarb_consumer_partition_held_by_transactions",
         Kind::Gauge,
         "Offsets that cannot be read before open transactions end, as of the last fetch; none where there are none.",
-        |view, out| {
-            for (partition, offsets) in view.snapshot.kafka.held_by_transactions() {
-                out.put(format_args!("{{partition=\"{partition}\"}} {offsets}"));
-            }
-        },
+        |view, out| by_partition(view.snapshot.kafka.held_by_transactions(), out),
     ),
     (
         "sandarb_consumer_blocked",
@@ -177,6 +169,12 @@ const FAMILIES: &[Family] = &[
     }),
     ("process_start_time_seconds", Kind::Gauge, "When the process started.", |view, out| out.time(view.started_at)),
 ];
+
+fn by_partition(offsets: impl Iterator<Item = (i32, i64)>, out: &mut Samples<'_>) {
+    for (partition, offsets) in offsets {
+        out.put(format_args!("{{partition=\"{partition}\"}} {offsets}"));
+    }
+}
 
 fn insert_durations(view: &View<'_>, out: &mut Samples<'_>) {
     let took = &view.snapshot.insert.took;
