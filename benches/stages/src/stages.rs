@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use sandarb_consumer::batch::{Batch, Shape, Taken, Why};
 use sandarb_consumer::clickhouse::compress::Frames;
-use sandarb_consumer::config::Compression;
 use sandarb_consumer::clickhouse::schema::{Dedup, Schema, SchemaColumn};
 use sandarb_consumer::clickhouse::types::DataType;
 use sandarb_consumer::columns::Missing;
+use sandarb_consumer::config::Compression;
 use sandarb_consumer::decode::{Origin, Place, Rows};
 use sandarb_consumer::kafka::records::compression::Decompressor;
 use sandarb_consumer::kafka::records::reader::{Answer, AnswerReader, Item, Section};
