@@ -37,21 +37,35 @@ fn a_stop_with_an_insert_in_doubt_and_a_start_without_a_window() {
 }
 
 fn stop_in_doubt(table: Table) {
-    let bench = bench("stopdoubt", table);
+    with_an_insert_in_doubt("stopdoubt", table, 1, |fleet, valve| {
+        let gone = fleet.pick();
+        gone.stop();
+        assert!(has(&gone, &GAVE_UP), "the outcome was known");
+        valve.open();
+        fleet.add();
+        fleet.wait_progress(2_000);
+        assert_eq!(has(&fleet.replicas[0], &TOOK_UP), table.window);
+        ("SIGTERM, an insert in doubt".to_owned(), 1)
+    });
+}
+
+/// What happens once the answer of an insert under load was cut off tells its name and how many inserts it left in doubt:
+/// nothing is lost, and without a window no more than those are doubled.
+fn with_an_insert_in_doubt(
+    name: &str,
+    table: Table,
+    replicas: usize,
+    happens: impl FnOnce(&mut Fleet<'_>, &Valve) -> (String, u64),
+) {
+    let bench = bench(name, table);
     let valve = Valve::before(bench.clickhouse);
-    let mut fleet = fleet(&bench, &valve.url(), 1);
+    let mut fleet = fleet(&bench, &valve.url(), replicas);
     let load = bench.load(RATE);
     fleet.wait_progress(2_000);
     valve.cut_an_answer();
-    let gone = fleet.pick();
-    gone.stop();
-    assert!(has(&gone, &GAVE_UP), "the outcome was known");
-    valve.open();
-    fleet.add();
-    fleet.wait_progress(2_000);
-    assert_eq!(has(&fleet.replicas[0], &TOOK_UP), table.window);
-    let series = Series::end(&format!("SIGTERM, an insert in doubt ({table:?})"), fleet, load.stop(), &[]);
-    let allowed = if table.window { 0 } else { BATCH };
+    let (what, in_doubt) = happens(&mut fleet, &valve);
+    let series = Series::end(&format!("{what} ({table:?})"), fleet, load.stop(), &[]);
+    let allowed = if table.window { 0 } else { in_doubt * BATCH };
     assert!(series.duplicates <= allowed, "{series:?} with {table:?}");
 }
 
@@ -66,30 +80,23 @@ fn rebalances_with_inserts_in_doubt_and_another_split_after_each_without_a_windo
 }
 
 fn rebalance_in_doubt(table: Table) {
-    let bench = bench("splitdoubt", table);
-    let valve = Valve::before(bench.clickhouse);
-    let mut fleet = fleet(&bench, &valve.url(), 3);
-    let load = bench.load(RATE);
-    fleet.wait_progress(2_000);
-    valve.cut_an_answer();
-    // Shares of 4, 6 and 12 partitions; until the server is back, what is noted stays noted.
-    let mut gone = Vec::new();
-    for _ in 0..2 {
-        gone.push(fleet.pick());
-        gone.last().unwrap().stop();
+    with_an_insert_in_doubt("splitdoubt", table, 3, |fleet, valve| {
+        // Shares of 4, 6 and 12 partitions; until the server is back, what is noted stays noted.
+        let mut gone = Vec::new();
+        for _ in 0..2 {
+            gone.push(fleet.pick());
+            gone.last().unwrap().stop();
+            fleet.wait_even();
+        }
+        let in_doubt = gone.iter().chain(&fleet.replicas).filter(|replica| has(replica, &GAVE_UP)).count() as u64;
+        assert!(in_doubt > 0, "every outcome was known");
+        valve.open();
+        fleet.wait_progress(2_000);
+        assert_eq!(has(&fleet.replicas[0], &TOOK_UP), table.window);
+        fleet.add();
         fleet.wait_even();
-    }
-    let in_doubt = gone.iter().chain(&fleet.replicas).filter(|replica| has(replica, &GAVE_UP)).count() as u64;
-    assert!(in_doubt > 0, "every outcome was known");
-    valve.open();
-    fleet.wait_progress(2_000);
-    assert_eq!(has(&fleet.replicas[0], &TOOK_UP), table.window);
-    fleet.add();
-    fleet.wait_even();
-    let name = format!("3, 2, 1, 2 replicas, {in_doubt} inserts in doubt ({table:?})");
-    let series = Series::end(&name, fleet, load.stop(), &[]);
-    let allowed = if table.window { 0 } else { in_doubt * BATCH };
-    assert!(series.duplicates <= allowed, "{series:?} with {table:?}");
+        (format!("3, 2, 1, 2 replicas, {in_doubt} inserts in doubt"), in_doubt)
+    });
 }
 
 #[test]
