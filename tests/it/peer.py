@@ -24,6 +24,9 @@ from confluent_kafka.admin import (
     NewTopic,
     ResourcePatternType,
     ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
 )
 
 LIMIT = 30.0
@@ -107,6 +110,15 @@ def grant(order):
         AclPermissionType.ALLOW,
     )
     admin.create_acls([binding])[binding].result(LIMIT)
+    return {}
+
+
+def add_scram(order):
+    """Makes a user with this password known by both SCRAM mechanisms."""
+    admin, password = AdminClient(BOOTSTRAP), order["password"].encode()
+    for mechanism in ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512:
+        change = UserScramCredentialUpsertion(order["user"], ScramCredentialInfo(mechanism, 4096), password)
+        admin.alter_user_scram_credentials([change])[order["user"]].result(LIMIT)
     return {}
 
 
@@ -387,6 +399,7 @@ OPS = (
     alter_topic,
     topic_settings,
     grant,
+    add_scram,
     topics,
 )
 OPS = {op.__name__: op for op in OPS}

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use serde_json::json;
 
-use super::kafka::{Kafka, Node};
+use super::kafka::{Kafka, Node, kafka_version, needs_kafka};
 use super::{free_port, scratch};
 
 /// The broker, and the port of the listener that asks for a name. The first listener's user may do everything.
@@ -14,9 +14,8 @@ pub(crate) struct Guarded {
     pub(crate) port: u16,
 }
 
-/// Users by name with the mechanisms that know them; the password is the name with `-secret` behind it.
+/// Users that PLAIN knows; everybody's password is the name with `-secret` behind it.
 const PLAIN: [&str; 2] = ["plain", "reader"];
-const SCRAM: &str = "scram";
 
 impl Guarded {
     /// The one that tests share.
@@ -30,27 +29,27 @@ impl Guarded {
         let users: Vec<String> = PLAIN.iter().map(|name| format!("user_{name}=\"{name}-secret\"")).collect();
         let module = "org.apache.kafka.common.security";
         let listener = "listener.name.sasl_plaintext";
+        // Before 3.0 the port of the controller is that of ZooKeeper.
+        let zookeeper = kafka_version() < (3, 0);
+        let (own_listener, authorizer) = if zookeeper {
+            (String::new(), "kafka.security.authorizer.AclAuthorizer")
+        } else {
+            (format!(",CONTROLLER://127.0.0.1:{controller}"), "org.apache.kafka.metadata.authorizer.StandardAuthorizer")
+        };
+        let clients = format!("PLAINTEXT://127.0.0.1:{open},SASL_PLAINTEXT://127.0.0.1:{port}");
         let properties = [
-            format!(
-                "listeners=PLAINTEXT://127.0.0.1:{open},SASL_PLAINTEXT://127.0.0.1:{port},\
-                 CONTROLLER://127.0.0.1:{controller}"
-            ),
-            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{open},SASL_PLAINTEXT://127.0.0.1:{port}"),
+            format!("listeners={clients}{own_listener}"),
+            format!("advertised.listeners={clients}"),
             "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT"
                 .to_owned(),
-            "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer".to_owned(),
+            format!("authorizer.class.name={authorizer}"),
             "super.users=User:ANONYMOUS".to_owned(),
             format!("{listener}.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512"),
             format!("{listener}.plain.sasl.jaas.config={module}.plain.PlainLoginModule required {};", users.join(" ")),
             format!("{listener}.scram-sha-256.sasl.jaas.config={module}.scram.ScramLoginModule required;"),
             format!("{listener}.scram-sha-512.sasl.jaas.config={module}.scram.ScramLoginModule required;"),
         ];
-        let scram = |number| format!("--add-scram SCRAM-SHA-{number}=[name={SCRAM},password={SCRAM}-secret]");
-        let env = vec![
-            ("KAFKA_REBALANCE_DELAY_MS", "0".to_owned()),
-            ("KAFKA_PROPERTIES", properties.join("\n")),
-            ("KAFKA_FORMAT_ARGS", format!("{} {}", scram(256), scram(512))),
-        ];
+        let env = vec![("KAFKA_REBALANCE_DELAY_MS", "0".to_owned()), ("KAFKA_PROPERTIES", properties.join("\n"))];
         let node = Node { port: open, controller, dir: scratch("kafka-guarded"), env };
         Self { kafka: Kafka::start_nodes(vec![node]), port }
     }
@@ -59,6 +58,14 @@ impl Guarded {
     pub(crate) fn grant(&self, user: &str, operation: &str, resource: &str, name: &str) {
         let order = json!({"op": "grant", "user": user, "operation": operation, "resource": resource, "name": name});
         self.kafka.peer(&order);
+    }
+
+    /// Makes a user known by both SCRAM mechanisms. Brokers with KRaft keep such users from 3.5 on (KIP-900).
+    pub(crate) fn add_scram(&self, user: &str) {
+        if kafka_version() >= (3, 0) {
+            needs_kafka((3, 5), "SCRAM without ZooKeeper");
+        }
+        self.kafka.peer(&json!({"op": "add_scram", "user": user, "password": format!("{user}-secret")}));
     }
 
     /// The variables of a user who logs in by this mechanism.
