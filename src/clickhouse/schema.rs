@@ -245,8 +245,9 @@ pub(super) const TOKEN: &str = "insert_deduplication_token";
 
 /// What every insert says explicitly, because the defaults differ by version: no queue of the server's between us and
 /// the table, deduplication on (also in views), a NULL asks for the DEFAULT, a column that is gone is an error, a
-/// Distributed table answers after its shards did.
-const SETTINGS: [(&str, &str); 8] = [
+/// Distributed table answers after its shards did. One block goes through one thread: more of them are only started
+/// (2 to 6 % of an insert, benches/README.md).
+const SETTINGS: [(&str, &str); 9] = [
     ("async_insert", "0"),
     ("insert_deduplicate", "1"),
     ("deduplicate_insert", "enable"),
@@ -256,6 +257,7 @@ const SETTINGS: [(&str, &str); 8] = [
     ("distributed_foreground_insert", "1"),
     // The older name of the one above.
     ("insert_distributed_sync", "1"),
+    ("max_insert_threads", "1"),
 ];
 
 fn settings(knows: impl Fn(&str) -> bool) -> Vec<(String, String)> {
