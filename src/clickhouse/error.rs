@@ -108,7 +108,13 @@ impl Failure {
         let asked = if code == QUOTA { quota_ends_in(&answer.text, SystemTime::now()) } else { None };
         // After a 200 the server had begun to answer: how far it came is unknown.
         let nothing_stored = nothing_stored && answer.status != 200;
-        let cause = Cause::Server { code, status: answer.status, text: clipped(&answer.text) };
+        // The number is in the text, where there is one: after a 200 it may be in a header alone.
+        let text = if answer.text.is_empty() {
+            format!("exception code {code}, without a text")
+        } else {
+            clipped(&answer.text)
+        };
+        let cause = Cause::Server { code, status: answer.status, text };
         Some(Self { outcome, nothing_stored, retry_after: answer.retry_after.max(asked), cause })
     }
 

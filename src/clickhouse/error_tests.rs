@@ -31,6 +31,10 @@ fn stored_needs_everything() {
     }
     // A receive timeout on the server: 200, empty body, and only the header tells.
     assert_eq!(outcome(200, 209, "timeout"), (Outcome::Retry, false));
+    let bare = Answer { status: 200, code: Some(209), ..Answer::default() };
+    let failure = Failure::of_insert(&bare, 10).expect("a failure");
+    assert_eq!((failure.outcome, failure.nothing_stored), (Outcome::Retry, false));
+    assert_eq!(failure.cause.to_string(), "ClickHouse says exception code 209, without a text");
     assert!(Failure::of_insert(&answer(500, 389, "deduplicated"), 10).is_none());
 }
 
