@@ -8,12 +8,15 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use cityhash_rs::cityhash_102_128;
-use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 
+use super::lz4;
 use crate::config::Compression;
 
 /// Uncompressed bytes a frame: far below the server's limits, and small enough to stay in the processor's cache.
-pub const CHUNK: usize = 256 * 1024;
+pub const CHUNK: usize = lz4::LARGEST;
+
+/// So many bytes that come in one piece are made a frame where they lie; fewer are collected with what is around them.
+const DIRECT: usize = 8 * 1024;
 
 const CHECKSUM: usize = 16;
 const HEADER: usize = 9;
@@ -23,10 +26,9 @@ const STORED: u8 = 0x02;
 /// Collects bytes and writes them as frames. Reused from body to body.
 pub struct Frames {
     compression: Compression,
+    /// Never more than a chunk, for which there is room from the start.
     pending: Vec<u8>,
-    table: CompressTable,
-    /// Where a chunk is compressed into: sized once, so that no body pays for zeroing room it does not use.
-    room: Vec<u8>,
+    table: lz4::Table,
     out: BytesMut,
     /// The bodies handed out last: their memory comes back once the inserts have let go of them. Two, because one is on
     /// the wire while the next is written.
@@ -44,9 +46,8 @@ impl Frames {
     pub fn new(compression: Compression) -> Self {
         Self {
             compression,
-            pending: Vec::new(),
-            table: CompressTable::large(),
-            room: Vec::new(),
+            pending: Vec::with_capacity(CHUNK),
+            table: lz4::Table::default(),
             out: BytesMut::new(),
             last: [Bytes::new(), Bytes::new()],
         }
@@ -54,23 +55,16 @@ impl Frames {
 
     /// Appends bytes of the stream.
     pub fn write(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            // Whole chunks need not go through the buffer.
-            if self.pending.is_empty()
-                && let Some((chunk, rest)) = bytes.split_at_checked(CHUNK)
-            {
-                self.frame(chunk);
-                bytes = rest;
-                continue;
-            }
-            let taken = bytes.len().min(CHUNK - self.pending.len());
-            let (head, rest) = bytes.split_at(taken);
-            self.pending.extend_from_slice(head);
+        while bytes.len() >= DIRECT {
+            self.flush();
+            let (chunk, rest) = bytes.split_at(bytes.len().min(CHUNK));
+            self.frame(chunk);
             bytes = rest;
-            if self.pending.len() == CHUNK {
-                self.flush();
-            }
         }
+        if self.pending.len() + bytes.len() > CHUNK {
+            self.flush();
+        }
+        self.pending.extend_from_slice(bytes);
     }
 
     /// Ends the stream and hands out the body.
@@ -97,28 +91,43 @@ impl Frames {
         if self.out.is_empty() {
             self.reclaim();
         }
-        let compressed = match self.compression {
-            Compression::Lz4 => {
-                self.room.resize(self.room.len().max(get_maximum_output_size(chunk.len())), 0);
-                // Only a room too small could fail, and it has the size the library asks for; even then nothing is lost.
-                compress_into_with_table(chunk, &mut self.room, &mut self.table).ok()
-            }
-            Compression::None => None,
-        };
-        let (method, payload) = match compressed.and_then(|length| self.room.get(..length)) {
-            Some(payload) => (LZ4, payload),
-            None => (STORED, chunk),
-        };
         let start = self.out.len();
-        self.out.put_bytes(0, CHECKSUM);
-        self.out.put_u8(method);
-        self.out.put_u32_le((payload.len() + HEADER) as u32);
-        self.out.put_u32_le(chunk.len() as u32);
-        self.out.put_slice(payload);
+        self.out.resize(start + CHECKSUM + HEADER, 0);
+        let method = match self.compression {
+            Compression::Lz4 => {
+                self.append_lz4(chunk);
+                LZ4
+            }
+            Compression::None => {
+                self.out.put_slice(chunk);
+                STORED
+            }
+        };
+        let framed = self.out.len() - start - CHECKSUM;
+        if let Some(mut header) = self.out.get_mut(start + CHECKSUM..start + CHECKSUM + HEADER) {
+            header.put_u8(method);
+            header.put_u32_le(framed as u32);
+            header.put_u32_le(chunk.len() as u32);
+        }
         // The crate puts the first half of CityHash's pair into the upper bits.
         let checksum = cityhash_102_128(self.out.get(start + CHECKSUM..).unwrap_or(&[])).rotate_left(64);
         if let Some(place) = self.out.get_mut(start..start + CHECKSUM) {
             place.copy_from_slice(&checksum.to_le_bytes());
+        }
+    }
+
+    /// Appends what a chunk becomes as an LZ4 block, even where that is a little more: the server takes no stream with
+    /// frames of both methods.
+    fn append_lz4(&mut self, chunk: &[u8]) {
+        let start = self.out.len();
+        self.out.resize(start + lz4::room(chunk.len()), 0);
+        let place = self.out.get_mut(start..).unwrap_or_default();
+        match lz4::compress(chunk, place, &mut self.table) {
+            Some(length) => self.out.truncate(start + length),
+            None => {
+                self.out.truncate(start);
+                lz4::as_literals(chunk, &mut self.out);
+            }
         }
     }
 

@@ -5,6 +5,7 @@ pub mod client;
 pub mod compress;
 pub mod error;
 pub mod inserter;
+mod lz4;
 pub mod schema;
 pub mod targets;
 pub mod types;

@@ -151,18 +151,19 @@ fn fill<'a>(rows: &mut Rows, values: impl Iterator<Item = &'a [u8]>) -> u64 {
 
 /// The blocks of all events, out of their frames.
 fn native(schema: &Arc<Schema>, events: &[Message]) -> Vec<Vec<u8>> {
-    let mut rows = Rows::new(schema, origin());
+    let mut rows = Rows::new(schema, origin()).compressed(Compression::None);
     let block = |events: &[Message]| {
         for event in events {
             rows.push(&PLACE, &event.value).expect("an ordinary event");
         }
         let body = rows.encode(SystemTime::UNIX_EPOCH).body;
-        let (mut at, mut plain) = (0, Vec::new());
-        let word = |at: usize| u32::from_le_bytes(body[at..at + 4].try_into().expect("four bytes")) as usize;
-        while at < body.len() {
-            let (framed, length) = (word(at + 17), word(at + 21));
-            plain.extend(lz4_flex::block::decompress(&body[at + 25..at + 16 + framed], length).expect("our own frame"));
-            at += 16 + framed;
+        let (mut rest, mut plain) = (&*body, Vec::new());
+        // Checksum, method and two sizes, of which the second is that of what follows as it is.
+        while let Some((head, behind)) = rest.split_first_chunk::<25>() {
+            let [.., a, b, c, d] = *head;
+            let (stored, next) = behind.split_at(u32::from_le_bytes([a, b, c, d]) as usize);
+            plain.extend_from_slice(stored);
+            rest = next;
         }
         plain
     };
