@@ -110,8 +110,8 @@ enum Damage {
 /// Fewer literals than this are told by the token alone, and copied as one piece: what is too much is overwritten by what
 /// comes next.
 const FEW: usize = 15;
-/// So many bytes of a match likewise.
-const MATCH: usize = 64;
+/// So many bytes of a match, and of literals beyond the token's, likewise.
+const WIDE: usize = 64;
 
 /// Decompresses a block to `buffer` from `at` on; where it ends. Matches reach back to `floor` at most. Not inlined: among
 /// the other codecs the loop would keep less in registers.
@@ -136,9 +136,16 @@ fn block_into(mut input: &[u8], buffer: &mut [u8], floor: usize, mut at: usize) 
             if literals == FEW {
                 literals += more(&mut input)?;
             }
-            let bytes = input.get(..literals).ok_or(Damage::Malformed)?;
             let free = buffer.get_mut(at..).ok_or(Damage::NoRoom)?;
-            free.get_mut(..literals).ok_or(Damage::NoRoom)?.copy_from_slice(bytes);
+            // Ids and hashes: they are as long as that, and repeat nothing.
+            if literals <= WIDE
+                && let (Some(bytes), Some(place)) = (input.first_chunk::<WIDE>(), free.first_chunk_mut())
+            {
+                *place = *bytes;
+            } else {
+                let bytes = input.get(..literals).ok_or(Damage::Malformed)?;
+                free.get_mut(..literals).ok_or(Damage::NoRoom)?.copy_from_slice(bytes);
+            }
             at += literals;
             input = input.get(literals..).ok_or(Damage::Malformed)?;
             // The last sequence has no match.
@@ -182,9 +189,9 @@ fn more(input: &mut &[u8]) -> Result<usize, Damage> {
 #[inline(always)]
 fn copy_match(buffer: &mut [u8], at: usize, distance: usize, length: usize) -> Result<(), Damage> {
     // All of a wide piece whatever the length: a branch for half of it costs more than the other half.
-    if distance >= MATCH && length <= MATCH {
+    if distance >= WIDE && length <= WIDE {
         let (before, free) = buffer.split_at_mut_checked(at).ok_or(Damage::NoRoom)?;
-        let from = before.get(at - distance..).and_then(|from| from.first_chunk::<MATCH>());
+        let from = before.get(at - distance..).and_then(|from| from.first_chunk::<WIDE>());
         if let (Some(from), Some(place)) = (from, free.first_chunk_mut()) {
             *place = *from;
             return Ok(());
