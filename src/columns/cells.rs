@@ -89,7 +89,7 @@ impl Cells {
     pub fn push_text(&mut self, from: &[u8], length: usize) -> bool {
         match &mut self.column {
             Column::String(strings) => strings.push_front(from, length),
-            Column::LowCardinality(strings) => strings.push(from.get(..length).unwrap_or(from)),
+            Column::LowCardinality(strings) => strings.push_front(from, length),
             _ => return false,
         }
         self.rows += 1;

@@ -83,7 +83,10 @@ impl Integers {
         if number < self.range.least || number > self.range.most {
             return Err(self.range);
         }
-        self.data.extend(number.to_le_bytes().iter().take(self.width));
+        // All of a width at once, and what is too much of it cut off: that needs no loop.
+        let end = self.data.len() + self.width;
+        self.data.extend_from_slice(&(number as i64).to_le_bytes());
+        self.data.truncate(end);
         Ok(())
     }
 

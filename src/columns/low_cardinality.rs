@@ -4,7 +4,7 @@
 //! dictionary), `u64 n_keys`, the keys as a String column, `u64 n_rows`, the indexes. Keys may repeat and the order is
 //! free, but in the Nullable form index 0 is NULL and key 1 the empty string, so both are always there.
 
-use super::{Sink, Strings, equal, put_varint};
+use super::{Sink, Strings, put_varint};
 
 /// The values of a `LowCardinality(String)` column.
 #[derive(Debug)]
@@ -28,6 +28,24 @@ impl Default for LowCardinality {
 impl LowCardinality {
     /// Appends a string.
     pub fn push(&mut self, text: &[u8]) {
+        self.push_front(text, text.len());
+    }
+
+    /// Appends the first `length` bytes of `from`.
+    #[inline(always)]
+    pub(super) fn push_front(&mut self, from: &[u8], length: usize) {
+        // Most values are short, known, and lie where they belong.
+        if let Store::Dictionary(dictionary) = &mut self.store
+            && let Some(short) = from.first_chunk().and_then(|piece| Short::of(piece, length))
+            && dictionary.push_known(&short)
+        {
+            return;
+        }
+        self.push_any(from.get(..length).unwrap_or(from));
+    }
+
+    #[inline(never)]
+    fn push_any(&mut self, text: &[u8]) {
         match &mut self.store {
             Store::Plain(strings) => strings.push(text),
             Store::Dictionary(dictionary) => {
@@ -106,6 +124,8 @@ struct Dictionary {
     keys: Vec<u8>,
     /// Start and end of each key's bytes in `keys`, without the length prefix.
     spans: Vec<(usize, usize)>,
+    /// The keys once more, as far as they are short.
+    shorts: Vec<Short>,
     /// Open addressing, a power of two of places, at most half full. An index of [`NULL`] marks a free place.
     table: Vec<Place>,
     indexes: Vec<u16>,
@@ -126,6 +146,7 @@ impl Dictionary {
         let mut empty = Self {
             keys: Vec::new(),
             spans: Vec::new(),
+            shorts: Vec::new(),
             table: vec![FREE; FIRST_TABLE],
             indexes: Vec::new(),
             fresh: false,
@@ -137,9 +158,12 @@ impl Dictionary {
     fn clear(&mut self) {
         self.keys.clear();
         self.spans.clear();
+        self.shorts.clear();
         self.table.fill(FREE);
         self.indexes.clear();
         self.append_key(b"");
+        // No text is found there, not even the empty one: it is NULL.
+        self.shorts.fill(Short::NONE);
         // The empty string proper: found by its hash like any other key.
         self.intern(hash(b""), b"");
     }
@@ -158,31 +182,28 @@ impl Dictionary {
             *place = FREE;
         }
         self.spans.pop();
+        self.shorts.pop();
         self.keys.truncate(self.spans.last().map_or(0, |(_, end)| *end));
     }
 
-    /// False when the dictionary is full and the text is not in it.
+    /// Appends a text that is a key in the place of its hash; false and nothing for any other.
     #[inline(always)]
-    fn push(&mut self, text: &[u8]) -> bool {
-        let hash = hash(text);
-        // Most values are known and lie where they belong.
-        if let Some(place) = self.table.get(hash as usize & (self.table.len() - 1))
-            && place.hash == hash
-            && place.index != NULL
-            && equal(self.key(place.index), text)
-        {
+    fn push_known(&mut self, short: &Short) -> bool {
+        let hash = short.hash();
+        let Some(place) = self.table.get(hash as usize & (self.table.len() - 1)) else { return false };
+        let known = place.hash == hash && self.shorts.get(usize::from(place.index)) == Some(short);
+        if known {
             self.fresh = false;
             self.indexes.push(place.index);
-            return true;
         }
-        self.push_interned(hash, text)
+        known
     }
 
-    #[inline(never)]
-    fn push_interned(&mut self, hash: u32, text: &[u8]) -> bool {
+    /// False when the dictionary is full and the text is not in it.
+    fn push(&mut self, text: &[u8]) -> bool {
         self.fresh = false;
         let keys = self.spans.len();
-        let Some(index) = self.intern(hash, text) else { return false };
+        let Some(index) = self.intern(hash(text), text) else { return false };
         self.fresh = self.spans.len() > keys;
         self.indexes.push(index);
         true
@@ -201,7 +222,7 @@ impl Dictionary {
                 free = Some(place);
                 break;
             }
-            if found.hash == hash && equal(self.key(found.index), text) {
+            if found.hash == hash && self.key(found.index) == text {
                 return Some(found.index);
             }
         }
@@ -237,6 +258,7 @@ impl Dictionary {
         let start = self.keys.len();
         self.keys.extend_from_slice(text);
         self.spans.push((start, self.keys.len()));
+        self.shorts.push(Short::new(text).unwrap_or(Short::NONE));
     }
 
     fn key(&self, index: u16) -> &[u8] {
@@ -281,23 +303,77 @@ fn count(number: usize) -> [u8; 8] {
     (number as u64).to_le_bytes()
 }
 
-/// Multiply and fold, eight bytes at a time. Not keyed: [`MAX_PROBES`] bounds what chosen keys can cost.
+/// A text of at most 31 bytes, filled up with NUL, and its length behind it: four words, compared without a loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Short([u64; SHORT / 8]);
+
+const SHORT: usize = 32;
+
+/// From `SHORT - n` on: `n` times all ones, then zeros.
+const KEEP: [u8; SHORT * 2] = {
+    let mut keep = [0; SHORT * 2];
+    let mut at = 0;
+    while at < SHORT {
+        keep[at] = u8::MAX;
+        at += 1;
+    }
+    keep
+};
+
+impl Short {
+    /// Equal to no text.
+    const NONE: Self = Self([u64::MAX; SHORT / 8]);
+
+    /// A text by itself, if it is short enough.
+    fn new(text: &[u8]) -> Option<Self> {
+        let mut piece = [0; SHORT];
+        piece.get_mut(..text.len())?.copy_from_slice(text);
+        Self::of(&piece, text.len())
+    }
+
+    /// The first `length` bytes of a piece, if they are few enough.
+    #[inline(always)]
+    fn of(piece: &[u8; SHORT], length: usize) -> Option<Self> {
+        if length >= SHORT {
+            return None;
+        }
+        let keep: &[u8; SHORT] = KEEP.get(SHORT - length..)?.first_chunk()?;
+        let mut words = [0; SHORT / 8];
+        for ((word, bytes), keep) in words.iter_mut().zip(piece.as_chunks().0).zip(keep.as_chunks().0) {
+            *word = u64::from_le_bytes(*bytes) & u64::from_le_bytes(*keep);
+        }
+        let [.., last] = &mut words;
+        *last |= (length as u64) << 56;
+        Some(Self(words))
+    }
+
+    /// One multiplication a word. Not keyed: [`MAX_PROBES`] bounds what chosen keys can cost.
+    #[inline(always)]
+    fn hash(&self) -> u32 {
+        let ([a, b, c, d], [p, q, r, s]) = (self.0, FACTORS);
+        let near = a.wrapping_mul(p).wrapping_add(b.wrapping_mul(q));
+        let sum = c.wrapping_mul(r).wrapping_add(d.wrapping_mul(s)).wrapping_add(near);
+        ((sum ^ sum >> 32).wrapping_mul(p) >> 32) as u32
+    }
+}
+
+/// Odd numbers without a pattern.
+const FACTORS: [u64; 4] = [0x9E37_79B9_7F4A_7C15, 0xC2B2_AE3D_27D4_EB4F, 0x1656_67B1_9E37_79F9, 0x85EB_CA77_C2B2_AE63];
+
+/// That of [`Short`] where the text is one; else multiply and fold, eight bytes at a time.
 fn hash(text: &[u8]) -> u32 {
+    if let Some(short) = Short::new(text) {
+        return short.hash();
+    }
     let mut state = text.len() as u64;
-    let mut mix = |word: u64| {
-        state = (state.rotate_left(23) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mut mix = |word: &[u8; 8]| {
+        state = (state.rotate_left(23) ^ u64::from_le_bytes(*word)).wrapping_mul(FACTORS[0]);
         state ^= state >> 32;
     };
-    for word in text.as_chunks::<8>().0 {
-        mix(u64::from_le_bytes(*word));
-    }
+    text.as_chunks().0.iter().for_each(&mut mix);
     // The rest together with bytes before it, so that it is one word, too.
-    mix(match (text.last_chunk::<8>(), text.first_chunk::<4>(), text.last_chunk::<4>()) {
-        (Some(tail), _, _) => u64::from_le_bytes(*tail),
-        (None, Some(head), Some(tail)) => {
-            u64::from(u32::from_le_bytes(*head)) << 32 | u64::from(u32::from_le_bytes(*tail))
-        }
-        _ => text.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
-    });
+    if let Some(tail) = text.last_chunk() {
+        mix(tail);
+    }
     (state >> 32) as u32
 }

@@ -28,6 +28,8 @@ pub type Sink<'a> = &'a mut dyn FnMut(&[u8]);
 
 /// The values of one column. NULLs are kept beside it, in [`Cells`].
 #[derive(Debug)]
+// With a tag of its own: telling the kinds apart is done for every value.
+#[repr(u8)]
 pub enum Column {
     /// `String`.
     String(Strings),
@@ -217,36 +219,6 @@ impl Column {
     fn marks_nulls_itself(&self) -> bool {
         matches!(self, Self::LowCardinality(column) if column.is_dictionary())
     }
-}
-
-/// Appends the first `length` bytes of `from`. Short ones are copied as a whole piece of which the end is cut off again:
-/// that needs no call, as long as something lies behind them.
-#[inline(always)]
-pub(crate) fn put_front(from: &[u8], length: usize, out: &mut Vec<u8>) {
-    match from.first_chunk::<32>() {
-        Some(piece) if length <= piece.len() => {
-            let end = out.len() + length;
-            out.extend_from_slice(piece);
-            out.truncate(end);
-        }
-        _ => out.extend_from_slice(from.get(..length).unwrap_or(from)),
-    }
-}
-
-/// `==` for short texts, without a call.
-#[inline(always)]
-pub(crate) fn equal(left: &[u8], right: &[u8]) -> bool {
-    if left.len() != right.len() {
-        return false;
-    }
-    // Whole words, then the last one, which may overlap the one before.
-    if let (Some(l), Some(r)) = (left.last_chunk::<8>(), right.last_chunk::<8>()) {
-        return left.as_chunks::<8>().0.iter().zip(right.as_chunks::<8>().0).all(|(l, r)| l == r) && l == r;
-    }
-    if let (Some(l), Some(r)) = (left.last_chunk::<4>(), right.last_chunk::<4>()) {
-        return left.first_chunk::<4>() == right.first_chunk::<4>() && l == r;
-    }
-    left.iter().zip(right).all(|(l, r)| l == r)
 }
 
 /// Appends a number as LEB128, Native's length prefix.

@@ -1,11 +1,15 @@
 //! `String`: per row a LEB128 length and the bytes.
 
-use super::{Sink, put_front, put_varint};
+use super::Sink;
 
 /// Strings in wire form.
 #[derive(Debug, Default)]
 pub struct Strings {
+    /// The rows, and behind them room with anything in it: a string is written in pieces of fixed size, which take one
+    /// check each and no call, and what is too much of one is overwritten by the next.
     data: Vec<u8>,
+    /// Bytes of `data` that are rows.
+    filled: usize,
     rows: usize,
     /// Where the last row starts, unless it became the last by losing others.
     last: Option<usize>,
@@ -15,6 +19,10 @@ pub struct Strings {
 
 /// Rows from one entry of `starts` to the next.
 const STRIDE: usize = 64;
+/// Bytes of the longest length in LEB128.
+const MAX_PREFIX: usize = 10;
+/// Bytes of the first room.
+const FIRST_ROOM: usize = 256;
 
 impl Strings {
     /// Appends a string; any bytes are allowed.
@@ -25,14 +33,55 @@ impl Strings {
     /// Appends the first `length` bytes of `from`.
     #[inline]
     pub(super) fn push_front(&mut self, from: &[u8], length: usize) {
-        let length = length.min(from.len());
-        self.last = Some(self.data.len());
+        self.last = Some(self.filled);
         if self.rows.is_multiple_of(STRIDE) {
-            self.starts.push(self.data.len());
+            self.starts.push(self.filled);
         }
         self.rows += 1;
-        put_varint(length, &mut self.data);
-        put_front(from, length, &mut self.data);
+        let put = if length <= 32 { self.put::<32>(from, length) } else { self.put::<64>(from, length) };
+        if put.is_none() {
+            self.put_any(from.get(..length).unwrap_or(from));
+        }
+    }
+
+    /// Appends a string of at most `N` bytes, of which as many lie at the front of `from` and are free here.
+    #[inline(always)]
+    fn put<const N: usize>(&mut self, from: &[u8], length: usize) -> Option<()> {
+        let [prefix, room @ ..] = self.data.get_mut(self.filled..)? else { return None };
+        if length > N {
+            return None;
+        }
+        *room.first_chunk_mut::<N>()? = *from.first_chunk()?;
+        // Below 0x80, so that it is a prefix by itself.
+        *prefix = length as u8;
+        self.filled += 1 + length;
+        Some(())
+    }
+
+    /// Appends any string; where the room is used up, half as much again is added.
+    fn put_any(&mut self, text: &[u8]) {
+        let most = self.filled + MAX_PREFIX + text.len();
+        if most > self.data.len() {
+            self.data.resize((most + FIRST_ROOM).max(self.data.len() / 2 * 3), 0);
+        }
+        let mut left = text.len();
+        while left >= 0x80 {
+            self.put_byte(left.to_le_bytes()[0] | 0x80);
+            left >>= 7;
+        }
+        self.put_byte(left.to_le_bytes()[0]);
+        let end = self.filled + text.len();
+        if let Some(place) = self.data.get_mut(self.filled..end) {
+            place.copy_from_slice(text);
+            self.filled = end;
+        }
+    }
+
+    fn put_byte(&mut self, byte: u8) {
+        if let Some(place) = self.data.get_mut(self.filled) {
+            *place = byte;
+            self.filled += 1;
+        }
     }
 
     pub(super) fn push_missing(&mut self) {
@@ -44,7 +93,7 @@ impl Strings {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.data.len()
+        self.filled
     }
 
     pub(super) fn truncate(&mut self, rows: usize) {
@@ -56,9 +105,13 @@ impl Strings {
             // Several rows at once: only where an event goes wrong in or behind an Array.
             _ => self.start_of(rows),
         };
-        self.data.truncate(end);
+        self.filled = end;
         self.starts.truncate(rows.div_ceil(STRIDE));
         self.rows = rows;
+    }
+
+    fn written(&self) -> &[u8] {
+        self.data.get(..self.filled).unwrap_or(&self.data)
     }
 
     fn start_of(&self, row: usize) -> usize {
@@ -79,14 +132,14 @@ impl Strings {
     }
 
     pub(super) fn clear(&mut self) {
-        self.data.clear();
+        self.filled = 0;
         self.rows = 0;
         self.last = None;
         self.starts.clear();
     }
 
     pub(super) fn encode(&self, sink: Sink<'_>) {
-        sink(&self.data);
+        sink(self.written());
     }
 }
 
@@ -106,10 +159,11 @@ mod tests {
             for more in [0, 1, 2, 63, 64, 65, 300] {
                 let mut strings = filled(rows + more);
                 strings.truncate(rows);
-                assert_eq!((strings.rows, &strings.data), (rows, &filled(rows).data), "{rows} {more}");
+                assert_eq!((strings.rows, strings.written()), (rows, filled(rows).written()), "{rows} {more}");
                 strings.push(text(rows).as_bytes());
                 strings.push(text(rows + 1).as_bytes());
-                assert_eq!((&strings.data, &strings.starts), (&filled(rows + 2).data, &filled(rows + 2).starts));
+                let again = filled(rows + 2);
+                assert_eq!((strings.written(), &strings.starts), (again.written(), &again.starts));
             }
         }
     }

@@ -154,13 +154,15 @@ impl Rows {
 
     /// Appends an event as one row, or says why it cannot; then the rows are as before.
     pub fn push(&mut self, place: &Place, value: &[u8]) -> Result<(), Reject> {
-        if let Err(reject) = self.walk(value) {
-            for cells in &mut self.cells {
-                cells.truncate(self.rows);
+        match self.walk(value) {
+            Ok(filled) => self.complete(place, filled),
+            Err(reject) => {
+                for cells in &mut self.cells {
+                    cells.truncate(self.rows);
+                }
+                return Err(reject);
             }
-            return Err(reject);
         }
-        self.complete(place);
         self.rows += 1;
         // Counting the columns for each event would cost as much as filling them; between two counts an event is taken
         // to become no more bytes than it has.
@@ -229,9 +231,10 @@ impl Rows {
         self.held = 0;
     }
 
-    fn walk(&mut self, value: &[u8]) -> Result<(), Reject> {
+    /// Fills the columns that the event has values for; how many.
+    fn walk(&mut self, value: &[u8]) -> Result<usize, Reject> {
         let whole = |class, reason: String| Reject { class, column: None, reason };
-        let text = std::str::from_utf8(value).map_err(|cause| whole(Class::InvalidUtf8, cause.to_string()))?;
+        let text = fast_mem::text(value).map_err(|cause| whole(Class::InvalidUtf8, cause.to_string()))?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim_ascii();
         if !text.starts_with('{') {
             return Err(match serde_json::from_str::<IgnoredAny>(text) {
@@ -242,7 +245,7 @@ impl Rows {
         let mut unknown = Some(&mut self.unknown);
         let mut all_as_text: Option<Vec<bool>> = None;
         let mut fast = self.fast;
-        loop {
+        let filled = loop {
             self.faults.clear();
             let mut walk = Walk {
                 keys: &mut self.keys,
@@ -250,6 +253,7 @@ impl Rows {
                 row: self.rows,
                 as_text: all_as_text.as_deref_mut().unwrap_or(&mut self.as_text),
                 faults: &mut self.faults,
+                filled: 0,
                 unknown: if fast { unknown.as_deref_mut() } else { unknown.take() },
                 again: false,
                 too_deep: false,
@@ -257,13 +261,13 @@ impl Rows {
             };
             if fast {
                 if scan(&mut walk, text, &mut self.scratch).is_ok() && !walk.again {
-                    break;
+                    break walk.filled;
                 }
                 fast = false;
                 self.fell_back += 1;
             } else {
                 let walked = walk.run(text);
-                let (again, too_deep) = (walk.again, walk.too_deep);
+                let (again, too_deep, filled) = (walk.again, walk.too_deep, walk.filled);
                 if let Err(cause) = walked {
                     if all_as_text.is_some() {
                         return Err(whole(Class::InvalidJson, cause.to_string()));
@@ -274,16 +278,16 @@ impl Rows {
                 } else if too_deep {
                     return Err(whole(Class::TooDeep, format!("nested deeper than {MAX_DEPTH}")));
                 } else if !again {
-                    break;
+                    break filled;
                 }
             }
             // Each further walk of serde_json takes more columns as text, so this ends.
             for cells in &mut self.cells {
                 cells.truncate(self.rows);
             }
-        }
+        };
         match self.faults.drain(..).next() {
-            None => Ok(()),
+            None => Ok(filled),
             Some((column, Fault { class, reason })) => {
                 let column = self.schema.columns.get(column).map(|column| column.name.clone());
                 Err(Reject { class, column, reason })
@@ -291,8 +295,16 @@ impl Rows {
         }
     }
 
-    /// Gives the columns without a value what belongs there.
-    fn complete(&mut self, place: &Place) {
+    /// Gives the columns without a value what belongs there; `filled` have one.
+    fn complete(&mut self, place: &Place, mut filled: usize) {
+        if let Some(cells) = self.ingested_at.and_then(|at| self.cells.get_mut(at)) {
+            // Until the batch is encoded.
+            let given: Result<bool, Infallible> = cells.push(|column| Ok(push_moment(column, Moment::EPOCH)));
+            filled += usize::from(given == Ok(true));
+        }
+        if filled == self.cells.len() {
+            return;
+        }
         for (at, cells) in self.cells.iter_mut().enumerate() {
             if cells.len() == self.rows {
                 let at = Some(at);
@@ -306,8 +318,6 @@ impl Rows {
                             self.untimed.push(self.rows);
                         }
                         push_moment(column, stamp.unwrap_or(Moment::EPOCH))
-                    } else if at == self.ingested_at {
-                        push_moment(column, Moment::EPOCH)
                     } else {
                         false
                     })

@@ -4,11 +4,11 @@
 //! anything else: then serde_json walks it from its beginning. Values go through the same [`Walk::set`], so what a value
 //! means to its column is decided in one place only.
 
-use fast_mem::json_stops;
+use fast_mem::json_stops_32;
 use serde_json::value::RawValue;
 
 use super::value::Input;
-use super::visit::{Keys, Walk};
+use super::visit::{Expected, Keys, Walk};
 
 /// Nothing for this path: what was set must be undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,16 +29,29 @@ pub(super) fn scan(walk: &mut Walk<'_>, text: &str, scratch: &mut Scratch) -> Re
     let mut cursor = Cursor { text, rest: text.as_bytes() };
     cursor.expect(b'{')?;
     cursor.blank();
-    let mut previous = Keys::NONE;
+    let mut previous = walk.keys.before_all();
     if cursor.peek() == Some(b'}') {
         cursor.expect(b'}')?;
     } else {
         loop {
-            let column = cursor.key(walk.keys, &mut previous, &mut scratch.unknown)?;
-            cursor.blank();
-            match column.filter(|column| !walk.keys.is_ours(*column)) {
+            let column;
+            if let Some(expected) = walk.keys.expected(previous)
+                && let Some(behind) = cursor.behind(expected)
+            {
+                cursor.rest = behind;
+                previous = expected.column;
+                column = Some(expected.column);
+            } else {
+                (cursor, previous, column) = cursor.key(walk.keys, previous, &mut scratch.unknown)?;
+            }
+            cursor = match column {
+                Some(column) if cursor.peek() == Some(b'"') => cursor.text(walk, column, &mut scratch.text)?,
                 Some(column) => cursor.value(walk, column, &mut scratch.text)?,
                 None => cursor.pass_value()?,
+            };
+            if let [b',', rest @ ..] = cursor.rest {
+                cursor.rest = rest;
+                continue;
             }
             cursor.blank();
             match cursor.take() {
@@ -59,7 +72,8 @@ pub(super) fn scan(walk: &mut Walk<'_>, text: &str, scratch: &mut Scratch) -> Re
     Ok(())
 }
 
-/// A place in an event.
+/// A place in an event. Handed on by value, so that it lives in registers.
+#[derive(Clone, Copy)]
 struct Cursor<'a> {
     text: &'a str,
     /// From the place on.
@@ -106,8 +120,8 @@ impl<'a> Cursor<'a> {
     /// Passes what JSON takes for white space.
     #[inline(always)]
     fn blank(&mut self) {
-        while let Some((b' ' | b'\n' | b'\r' | b'\t', rest)) = self.rest.split_first() {
-            self.rest = rest;
+        if self.rest.first().is_some_and(|byte| *byte <= b' ') {
+            self.rest = behind_blanks(self.rest);
         }
     }
 
@@ -115,21 +129,21 @@ impl<'a> Cursor<'a> {
         self.text.get(start..end).ok_or(Unusual)
     }
 
-    /// Passes a key and the colon behind it; its column, if it has one.
+    /// What is behind the key that came here last time and its colon, if it comes again.
     #[inline(always)]
+    fn behind(&self, expected: &Expected) -> Option<&'a [u8]> {
+        if expected.begins(self.rest.first_chunk()?) { self.rest.get(expected.length..) } else { None }
+    }
+
+    /// Passes any key and the colon behind it. What is `previous` to the next one, and the column, if it has one to be
+    /// filled.
+    #[inline(never)]
     fn key(
-        &mut self,
+        mut self,
         keys: &mut Keys,
-        previous: &mut usize,
+        mut previous: usize,
         unknown: &mut Vec<(usize, usize)>,
-    ) -> Result<Option<usize>, Unusual> {
-        if let Some(expected) = keys.expected(*previous)
-            && self.rest.first_chunk().is_some_and(|front| expected.begins(front))
-        {
-            self.skip(expected.length)?;
-            *previous = expected.column;
-            return Ok(Some(expected.column));
-        }
+    ) -> Result<(Self, usize, Option<usize>), Unusual> {
         self.blank();
         self.expect(b'"')?;
         let start = self.at();
@@ -138,64 +152,76 @@ impl<'a> Cursor<'a> {
         self.skip(1)?;
         self.blank();
         self.expect(b':')?;
-        let found = keys.find(previous, self.between(start, end)?);
+        let found = keys.find(&mut previous, self.between(start, end)?);
         if found.is_none() {
             unknown.push((start, end));
         }
-        Ok(found)
+        Ok((self, previous, found.filter(|column| !keys.is_ours(*column))))
     }
 
+    /// A string for a column.
     #[inline(always)]
-    fn value(&mut self, walk: &mut Walk<'_>, column: usize, scratch: &mut Vec<u8>) -> Result<(), Unusual> {
-        match self.peek() {
-            Some(b'"') => {
-                self.skip(1)?;
-                let from = self.rest;
-                match self.string_piece()? {
-                    Stop::Quote => {
-                        let length = from.len() - self.rest.len();
-                        // A quote is no part of a character, so what lies before it is whole.
-                        if !walk.set_front(column, from, length) {
-                            let at = self.at();
-                            walk.set(column, Some(Input::Text(self.between(at - length, at)?)));
-                        }
-                    }
-                    Stop::Escape => {
-                        self.rest = from;
-                        let length = self.unescape(scratch)?;
-                        if !walk.set_front(column, scratch, length) {
-                            let text = scratch.get(..length).ok_or(Unusual)?;
-                            walk.set(column, Some(Input::Text(std::str::from_utf8(text).map_err(|_| Unusual)?)));
-                        }
-                    }
+    fn text(mut self, walk: &mut Walk<'_>, column: usize, scratch: &mut Vec<u8>) -> Result<Self, Unusual> {
+        self.skip(1)?;
+        let from = self.rest;
+        match self.string_piece()? {
+            Stop::Quote => {
+                let length = from.len() - self.rest.len();
+                // A quote is no part of a character, so what lies before it is whole.
+                if !walk.set_front(column, from, length) {
+                    let at = self.at();
+                    set(walk, column, Some(Input::Text(self.between(at - length, at)?)))?;
                 }
-                self.skip(1)
             }
+            Stop::Escape => {
+                let (passed, length) = unescape(from, scratch)?;
+                self.rest = from.get(passed..).ok_or(Unusual)?;
+                if !walk.set_front(column, scratch, length) {
+                    let text = scratch.get(..length).ok_or(Unusual)?;
+                    set(walk, column, Some(Input::Text(std::str::from_utf8(text).map_err(|_| Unusual)?)))?;
+                }
+            }
+        }
+        self.skip(1)?;
+        Ok(self)
+    }
+
+    /// Any value for a column.
+    #[inline(never)]
+    fn value(mut self, walk: &mut Walk<'_>, column: usize, scratch: &mut Vec<u8>) -> Result<Self, Unusual> {
+        self.blank();
+        match self.peek() {
+            Some(b'"') => return self.text(walk, column, scratch),
             Some(b'{' | b'[') => {
                 if !walk.keeps_json(column) {
                     return Err(Unusual);
                 }
                 let raw = self.pass_nested()?;
                 walk.set_text(column, raw).map_err(|_| Unusual)?;
-                if walk.too_deep { Err(Unusual) } else { Ok(()) }
+                if walk.too_deep || !walk.faults.is_empty() {
+                    return Err(Unusual);
+                }
             }
             _ => {
                 let start = self.at();
-                match self.scalar()? {
-                    Scalar::Null => walk.set(column, None),
-                    _ if walk.takes_text(column) => {
-                        walk.set(column, Some(Input::Json(self.between(start, self.at())?)));
-                    }
-                    Scalar::Bool(value) => walk.set(column, Some(Input::Bool(value))),
-                    Scalar::Number(number) => walk.set(column, Some(Input::Unsigned(number))),
+                let input = match self.scalar()? {
+                    Scalar::Null => None,
+                    _ if walk.takes_text(column) => Some(Input::Json(self.between(start, self.at())?)),
+                    Scalar::Bool(value) => Some(Input::Bool(value)),
+                    Scalar::Number(number) => Some(Input::Unsigned(number)),
+                };
+                if !input.is_some_and(|input| walk.set_plain(column, input)) {
+                    set(walk, column, input)?;
                 }
-                Ok(())
             }
         }
+        Ok(self)
     }
 
     /// Passes a value that nobody wants.
-    fn pass_value(&mut self) -> Result<(), Unusual> {
+    #[inline(never)]
+    fn pass_value(mut self) -> Result<Self, Unusual> {
+        self.blank();
         match self.peek() {
             Some(b'"') => {
                 self.skip(1)?;
@@ -203,11 +229,14 @@ impl<'a> Cursor<'a> {
                 if self.string_piece()? == Stop::Escape {
                     return Err(Unusual);
                 }
-                self.skip(1)
+                self.skip(1)?;
             }
-            Some(b'{' | b'[') => Err(Unusual),
-            _ => self.scalar().map(|_| ()),
+            Some(b'{' | b'[') => return Err(Unusual),
+            _ => {
+                self.scalar()?;
+            }
         }
+        Ok(self)
     }
 
     /// true, false, null, or a whole number of at most 18 digits.
@@ -256,20 +285,15 @@ impl<'a> Cursor<'a> {
     #[inline(always)]
     fn string_piece(&mut self) -> Result<Stop, Unusual> {
         while let Some((chunk, behind)) = self.rest.split_first_chunk() {
-            let stops = json_stops(chunk);
+            let stops = json_stops_32(chunk);
             if stops != 0 {
                 self.skip(stops.trailing_zeros() as usize)?;
                 return self.stop();
             }
             self.rest = behind;
         }
-        self.skip(self.plain()?)?;
+        self.skip(plain(self.rest)?)?;
         self.stop()
-    }
-
-    /// Bytes before the next quote, backslash or control character, one by one.
-    fn plain(&self) -> Result<usize, Unusual> {
-        self.rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20)).ok_or(Unusual)
     }
 
     #[inline(always)]
@@ -281,56 +305,95 @@ impl<'a> Cursor<'a> {
             _ => Err(Unusual),
         }
     }
+}
 
-    /// Goes on from the beginning of a string to the quote at its end; its text without escapes comes to stand at the
-    /// front of `out`, and has the length returned.
-    fn unescape(&mut self, out: &mut Vec<u8>) -> Result<usize, Unusual> {
-        if out.len() < self.rest.len() {
-            out.resize(self.rest.len(), 0);
-        }
-        let mut room = out.as_mut_slice();
-        let whole = room.len();
-        loop {
-            // Sixteen bytes as they are; what is no part of the text is overwritten by what comes next.
-            let plain = if let (Some((chunk, behind)), Some(place)) =
-                (self.rest.split_first_chunk::<16>(), room.first_chunk_mut())
-            {
-                *place = *chunk;
-                let stops = json_stops(chunk);
-                if stops == 0 {
-                    self.rest = behind;
-                    room = room.get_mut(16..).ok_or(Unusual)?;
-                    continue;
-                }
-                stops.trailing_zeros() as usize
-            } else {
-                let plain = self.plain()?;
-                let text = self.rest.get(..plain).ok_or(Unusual)?;
-                room.get_mut(..plain).ok_or(Unusual)?.copy_from_slice(text);
-                plain
-            };
-            match self.rest.get(plain..) {
-                Some([b'\\', escaped, behind @ ..]) => {
-                    // Else a code point by number, or no JSON.
-                    let plain_byte = ESCAPES.get(usize::from(*escaped)).copied().filter(|byte| *byte != 0);
-                    let [place, free @ ..] = room.get_mut(plain..).ok_or(Unusual)? else { return Err(Unusual) };
-                    *place = plain_byte.ok_or(Unusual)?;
-                    room = free;
-                    self.rest = behind;
-                }
-                Some(end @ [b'"', ..]) => {
-                    self.rest = end;
-                    return Ok(whole - room.len() + plain);
-                }
+/// Behind what JSON takes for white space.
+#[cold]
+fn behind_blanks(mut rest: &[u8]) -> &[u8] {
+    while let Some((b' ' | b'\n' | b'\r' | b'\t', behind)) = rest.split_first() {
+        rest = behind;
+    }
+    rest
+}
+
+/// Bytes before the next quote, backslash or control character, one by one.
+fn plain(rest: &[u8]) -> Result<usize, Unusual> {
+    rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20)).ok_or(Unusual)
+}
+
+/// Goes from the beginning of a string to the quote at its end, which is so many bytes on; the text without escapes comes to
+/// stand at the front of `out`, and has the other length returned.
+fn unescape(from: &[u8], out: &mut Vec<u8>) -> Result<(usize, usize), Unusual> {
+    let room = from.len() + PIECE;
+    if out.len() < room {
+        out.resize(room, 0);
+    }
+    let (mut rest, mut filled) = (from, 0);
+    let mut end: [u8; 2 * PIECE];
+    loop {
+        // What is escaped within the first half of the window is in one look; the second half is there to be copied, too.
+        // Behind the end of the event stands what is no string.
+        let window = match rest.first_chunk() {
+            Some(window) => window,
+            None => {
+                end = [0; 2 * PIECE];
+                end.get_mut(..rest.len()).ok_or(Unusual)?.copy_from_slice(rest);
+                &end
+            }
+        };
+        let mut stops = json_stops_32(window.first_chunk().ok_or(Unusual)?);
+        let mut taken = 0;
+        while stops != 0 {
+            let at = stops.trailing_zeros() as usize % PIECE;
+            copy_piece(window, taken, out, filled)?;
+            filled += at - taken;
+            match window[at] {
+                b'"' => return Ok((from.len() - rest.len() + at, filled)),
+                b'\\' => *out.get_mut(filled).ok_or(Unusual)? = escaped(window[at + 1])?,
+                // A control character: no JSON.
                 _ => return Err(Unusual),
             }
+            filled += 1;
+            taken = at + 2;
+            // The escaped one is no stop any more.
+            stops &= !(0b11 << at);
         }
+        if taken < PIECE {
+            copy_piece(window, taken, out, filled)?;
+            filled += PIECE - taken;
+            taken = PIECE;
+        }
+        rest = rest.get(taken..).ok_or(Unusual)?;
     }
 }
 
+/// Copies a piece of a window from `taken` on, whatever of it is needed: what is too much is overwritten by what follows.
+#[inline(always)]
+fn copy_piece(window: &[u8; 2 * PIECE], taken: usize, out: &mut [u8], filled: usize) -> Result<(), Unusual> {
+    let piece = window.get(taken..).and_then(|from| from.first_chunk::<PIECE>()).ok_or(Unusual)?;
+    *out.get_mut(filled..).and_then(|room| room.first_chunk_mut()).ok_or(Unusual)? = *piece;
+    Ok(())
+}
+
+/// What a byte behind a backslash stands for; a code point by number, and what is no JSON, is not ordinary.
+#[inline(always)]
+fn escaped(byte: u8) -> Result<u8, Unusual> {
+    let plain = ESCAPES[usize::from(byte)];
+    if plain == 0 { Err(Unusual) } else { Ok(plain) }
+}
+
+/// [`Walk::set`]; a value that does not fit is not ordinary, so that no column ever has a fault here.
+fn set(walk: &mut Walk<'_>, column: usize, input: Option<Input<'_>>) -> Result<(), Unusual> {
+    walk.set(column, input);
+    if walk.faults.is_empty() { Ok(()) } else { Err(Unusual) }
+}
+
+/// Bytes that are looked at in one piece.
+const PIECE: usize = 32;
+
 /// What stands for itself or for another character behind a backslash; 0 for anything else.
-const ESCAPES: [u8; 128] = {
-    let mut table = [0; 128];
+const ESCAPES: [u8; 256] = {
+    let mut table = [0; 256];
     table[b'"' as usize] = b'"';
     table[b'\\' as usize] = b'\\';
     table[b'/' as usize] = b'/';

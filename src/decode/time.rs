@@ -29,9 +29,15 @@ impl Moment {
     /// 1970-01-01T00:00:00Z.
     pub(super) const EPOCH: Self = Self { seconds: 0, nanos: 0 };
 
+    /// Bytes of the usual form.
+    pub(super) const USUAL: usize = 24;
+
     /// Reads a text or a number in text form.
     pub(super) fn parse(text: &str) -> Result<Self, TimeFault> {
         let bytes = text.as_bytes();
+        if let Some(moment) = bytes.as_array().and_then(Self::usual) {
+            return Ok(moment);
+        }
         if let [y1, y2, y3, y4, b'-', ..] = bytes
             && [y1, y2, y3, y4].into_iter().all(u8::is_ascii_digit)
         {
@@ -41,6 +47,36 @@ impl Moment {
             return Self::new(days * DAY + seconds, nanos);
         }
         epoch(text)
+    }
+
+    /// The form that most producers write, `YYYY-MM-DDThh:mm:ss.mmmZ`, eight bytes at a time. None for anything else, and for
+    /// what is no time in this form: then it is read piece by piece.
+    pub(super) fn usual(text: &[u8; Self::USUAL]) -> Option<Self> {
+        const FORM: &[u8; 24] = b"0000-00-00T00:00:00.000Z";
+        // A byte that is as the form has it becomes 0, a digit its value.
+        let word = |bytes: &[u8; 24], at: usize| {
+            let words: &[[u8; 8]] = bytes.as_chunks().0;
+            u64::from_le_bytes(words[at])
+        };
+        let values = [0, 1, 2].map(|at| word(text, at) ^ word(FORM, at));
+        let strange = [0, 1, 2].map(|at| {
+            let not_digits = word(&NOT_DIGITS, at);
+            // Beyond 9 there is something in the upper half, or comes into it with 6 more.
+            (values[at] | values[at].wrapping_add(SIXES)) & UPPER | values[at] & not_digits
+        });
+        if strange != [0; 3] {
+            return None;
+        }
+        // Each byte ten times, and the next one: where a number of two digits begins it stands now.
+        let pairs = values.map(|value| value.wrapping_mul(10).wrapping_add(value >> 8).to_le_bytes());
+        let two = |at: usize| i64::from(pairs[at / 8][at % 8]);
+        let days = days(two(0) * 100 + two(2), two(5), two(8))?;
+        let (hour, minute, second) = (two(11), two(14), two(17));
+        if hour > 23 || minute > 59 || second > 60 {
+            return None;
+        }
+        let millis = u32::from(pairs[2][4]) * 10 + u32::from(values[2].to_le_bytes()[6]);
+        Self::new(days * DAY + hour * 3600 + minute * 60 + second, millis * 1_000_000).ok()
     }
 
     /// Milliseconds since 1970, as Kafka's records have them.
@@ -68,8 +104,13 @@ impl Moment {
 
     /// Ticks of 10^-precision seconds since 1970; further digits are cut. `precision` ≤ 9.
     pub(super) fn ticks(self, precision: u8) -> i64 {
-        let digits = u32::from(precision.min(9));
-        self.seconds * 10_i64.pow(digits) + i64::from(self.nanos / 10_u32.pow(9 - digits))
+        match precision {
+            3 => self.seconds * 1_000 + i64::from(self.nanos / 1_000_000),
+            _ => {
+                let digits = u32::from(precision.min(9));
+                self.seconds * 10_i64.pow(digits) + i64::from(self.nanos / 10_u32.pow(9 - digits))
+            }
+        }
     }
 
     fn new(seconds: i64, nanos: u32) -> Result<Self, TimeFault> {
@@ -91,12 +132,30 @@ const LAST: i64 = 49_673 * DAY - 1;
 const DAYS_1900: i64 = -25_567;
 const DAYS_2299: i64 = 120_529;
 
+const SIXES: u64 = 0x0606_0606_0606_0606;
+const UPPER: u64 = 0xF0F0_F0F0_F0F0_F0F0;
+/// All ones where the usual form has no digit.
+const NOT_DIGITS: [u8; 24] = {
+    let mut bytes = [0; 24];
+    let places = [4, 7, 10, 13, 16, 19, 23];
+    let mut at = 0;
+    while at < places.len() {
+        bytes[places[at]] = u8::MAX;
+        at += 1;
+    }
+    bytes
+};
+
 /// `YYYY-MM-DD` and what follows it.
 fn date(text: &[u8]) -> Option<(i64, &[u8])> {
     let (head, rest) = text.split_at_checked(10)?;
     let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = head else { return None };
     let year = two(*y1, *y2)? * 100 + two(*y3, *y4)?;
-    let (month, day) = (two(*m1, *m2)?, two(*d1, *d2)?);
+    Some((days(year, two(*m1, *m2)?, two(*d1, *d2)?)?, rest))
+}
+
+/// Days since 1970 of a day, if there is such a day.
+fn days(year: i64, month: i64, day: i64) -> Option<i64> {
     let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
     let length = match month {
         2 => 28 + i64::from(leap),
@@ -111,7 +170,7 @@ fn date(text: &[u8]) -> Option<(i64, &[u8])> {
     let shifted = if month <= 2 { year - 1 } else { year };
     let (era, of_era) = (shifted.div_euclid(400), shifted.rem_euclid(400));
     let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    Some((era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468, rest))
+    Some(era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468)
 }
 
 /// `[T ]hh:mm:ss[.digits][offset]`: seconds since the date's midnight UTC, and nanoseconds.

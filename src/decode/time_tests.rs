@@ -107,6 +107,24 @@ proptest! {
         prop_assert_eq!(Moment::parse(&zoneless), Ok(Moment { seconds, nanos }), "{}", zoneless);
     }
 
+    /// The usual form and whatever is nearly that: one more digit, and it is read piece by piece.
+    #[test]
+    fn the_usual_form_is_read_as_any_other(
+        date in "[0-2][0-9]{3}-[01][0-9]-[0-3][0-9]",
+        time in "[0-2][0-9]:[0-6][0-9]:[0-6][0-9]\\.[0-9]{3}Z",
+        change in prop::option::of((any::<prop::sample::Index>(), prop::char::range(' ', '~'))),
+    ) {
+        let mut text: Vec<char> = format!("{date}T{time}").chars().collect();
+        if let Some((place, other)) = change {
+            let place = place.index(text.len());
+            text[place] = other;
+        }
+        let text: String = text.into_iter().collect();
+        prop_assert_eq!(text.len(), Moment::USUAL);
+        let (front, end) = text.split_at(Moment::USUAL - 1);
+        prop_assert_eq!(Moment::parse(&text), Moment::parse(&format!("{front}0{end}")), "{}", text);
+    }
+
     #[test]
     fn never_panics(text in "[0-9]{4}-\\PC{0,30}|\\PC{0,30}|-?[0-9]{0,25}\\.?[0-9]{0,20}") {
         let first = Moment::parse(&text);

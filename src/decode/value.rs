@@ -148,6 +148,32 @@ pub(super) fn store(column: &mut Column, input: Input<'_>) -> Result<Stored, Fau
     Ok(Stored::Value)
 }
 
+/// Appends the first `length` bytes of `from`, if they are an id or a time in the form that most producers write, to a
+/// column of those: what [`store`] does, on the short way. False and nothing for anything else.
+pub(super) fn store_usual(column: &mut Column, from: &[u8], length: usize) -> bool {
+    match column {
+        Column::Uuid(values) if length == uuid::fmt::Hyphenated::LENGTH => {
+            let parsed = from.get(..length).and_then(|text| Uuid::try_parse_ascii(text).ok());
+            parsed.inspect(|uuid| push_uuid(values, *uuid)).is_some()
+        }
+        Column::DateTime(_) | Column::DateTime64 { .. } if length == Moment::USUAL => {
+            let moment = from.first_chunk().and_then(Moment::usual);
+            moment.is_some_and(|moment| push_moment(column, moment))
+        }
+        _ => false,
+    }
+}
+
+/// The same for a bool or a whole number that fits.
+pub(super) fn store_plain(column: &mut Column, input: Input<'_>) -> bool {
+    match (column, input) {
+        (Column::Bool(values), Input::Bool(value)) => values.push([u8::from(value)]),
+        (Column::Integer(numbers), Input::Unsigned(number)) => return numbers.push(i128::from(number)).is_ok(),
+        _ => return false,
+    }
+    true
+}
+
 /// Appends a UUID: two numbers of eight bytes, the upper half first, each little-endian.
 pub(super) fn push_uuid(values: &mut Fixed<16>, uuid: Uuid) {
     let (high, low) = uuid.as_u64_pair();

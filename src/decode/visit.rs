@@ -4,23 +4,25 @@
 //! same key may come again further on, and then only that last value counts.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fmt;
 
+use fast_mem::equal_bytes;
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::reject::Fault;
 use super::rows::UnknownKeys;
-use super::value::{Input, MAX_DEPTH, Stored, depth, store};
+use super::value::{Input, MAX_DEPTH, Stored, depth, store, store_plain, store_usual};
 use crate::clickhouse::schema::Schema;
-use crate::columns::Cells;
+use crate::columns::{Cells, Column};
 
 /// Finds the column of a key.
 #[derive(Debug)]
 pub(super) struct Keys {
     by_name: HashMap<Box<str>, usize>,
-    /// What came behind each column last time, and behind the brace at the very end: producers write their keys in one
-    /// order, and a key that is left out now and then disturbs only its neighbours.
+    /// What came behind each column last time, and at the very end what came behind the brace: producers write their keys
+    /// in one order, and a key that is left out now and then disturbs only its neighbours.
     next: Vec<Expected>,
     /// Values under this key are ours to give.
     ours: Option<usize>,
@@ -30,34 +32,35 @@ pub(super) struct Keys {
 #[derive(Debug, Clone)]
 pub(super) struct Expected {
     pub(super) column: usize,
-    /// Bytes of it; of a name that an event has only with escapes, more than any key has.
+    /// Bytes of it.
     pub(super) length: usize,
     text: [u8; KEY],
-    /// All ones where `text` counts.
-    mask: [u8; KEY],
+    /// Bits of the bytes of `text` that count. More than there are where it must be looked up each time: a long name, one
+    /// that an event has only with escapes, and that of the column whose values are ours to give.
+    marks: u64,
 }
 
 /// Longer keys are looked up each time.
 const KEY: usize = 32;
 
 impl Expected {
-    fn new(column: usize, name: &str) -> Self {
+    fn new(column: usize, name: &str, looked_up: bool) -> Self {
         let quoted = format!("\"{name}\":");
-        let (mut text, mut mask) = ([0; KEY], [0; KEY]);
-        for ((byte, text), mask) in quoted.bytes().zip(&mut text).zip(&mut mask) {
-            (*text, *mask) = (byte, u8::MAX);
+        let mut text = [0; KEY];
+        for (text, byte) in text.iter_mut().zip(quoted.bytes()) {
+            *text = byte;
         }
         let escaped = name.bytes().any(|byte| matches!(byte, b'"' | b'\\' | ..0x20));
-        Self { column, length: if escaped { usize::MAX } else { quoted.len() }, text, mask }
+        let never = looked_up || escaped || quoted.len() > KEY;
+        let marks = if never { u64::MAX } else { (1 << quoted.len()) - 1 };
+        Self { column, length: quoted.len(), text, marks }
     }
 
-    /// Whether an event goes on with this key. All bytes are looked at, which takes the compiler a few instructions for
-    /// sixteen of them; a search for the first difference would take a branch for each.
+    /// Whether an event goes on with this key. All bytes are looked at, which takes a few instructions for sixteen of them;
+    /// a search for the first difference would take a branch for each.
     #[inline(always)]
     pub(super) fn begins(&self, front: &[u8; KEY]) -> bool {
-        let bytes = front.iter().zip(&self.text).zip(&self.mask);
-        let differing = bytes.fold(0, |differing, ((front, text), mask)| differing | (front ^ text) & mask);
-        differing == 0 && self.length <= KEY
+        self.marks & !u64::from(equal_bytes(front, &self.text)) == 0
     }
 
     fn name(&self) -> Option<&[u8]> {
@@ -66,12 +69,10 @@ impl Expected {
 }
 
 impl Keys {
-    /// No column came before.
-    pub(super) const NONE: usize = usize::MAX;
-
     pub(super) fn new(schema: &Schema, ours: Option<usize>) -> Self {
         let names = schema.columns.iter().map(|column| column.name.as_str()).enumerate();
-        let mut next: Vec<Expected> = names.clone().map(|(at, name)| Expected::new(at, name)).collect();
+        let mut next: Vec<Expected> =
+            names.clone().map(|(at, name)| Expected::new(at, name, ours == Some(at))).collect();
         // Behind the brace comes the first column, behind it the second.
         if let Some(first) = next.first().cloned() {
             next.rotate_left(1);
@@ -80,19 +81,23 @@ impl Keys {
         Self { by_name: names.map(|(at, name)| (name.into(), at)).collect(), next, ours }
     }
 
+    /// What is `previous` to the first key: no column.
+    pub(super) fn before_all(&self) -> usize {
+        self.next.len().saturating_sub(1)
+    }
+
     /// What came behind `previous` last time.
     #[inline(always)]
     pub(super) fn expected(&self, previous: usize) -> Option<&Expected> {
-        self.next.get(previous).or_else(|| self.next.last())
+        self.next.get(previous)
     }
 
     /// The column of a key, which becomes `previous`.
     pub(super) fn find(&mut self, previous: &mut usize, key: &str) -> Option<usize> {
-        let last = self.next.len().checked_sub(1)?;
-        let expected = self.next.get_mut((*previous).min(last))?;
+        let expected = self.next.get_mut(*previous)?;
         let found = if expected.name() == Some(key.as_bytes()) { expected.column } else { *self.by_name.get(key)? };
         if expected.column != found {
-            *expected = Expected::new(found, key);
+            *expected = Expected::new(found, key, self.ours == Some(found));
         }
         *previous = found;
         Some(found)
@@ -116,6 +121,8 @@ pub(super) struct Walk<'r> {
     pub(super) as_text: &'r mut [bool],
     /// Values that did not fit, by column; at most one each.
     pub(super) faults: &'r mut Vec<(usize, Fault)>,
+    /// Columns with a value in this row.
+    pub(super) filled: usize,
     /// Keys without a column; not in a second walk, which would count them twice.
     pub(super) unknown: Option<&'r mut UnknownKeys>,
     /// A column was found whose value must be taken as JSON text: walk again.
@@ -147,16 +154,29 @@ impl Walk<'_> {
         self.takes_text(column) || self.cells.get(column).is_some_and(|cells| cells.column().is_text())
     }
 
-    /// The first `length` bytes of `from`, which are UTF-8, into a column of strings that has no value yet; false and
-    /// nothing where that is not so: then [`Walk::set`] knows what to do.
+    /// The first `length` bytes of `from`, which are UTF-8, into a column that has neither a value nor a fault yet; false
+    /// and nothing where that takes more than a copy: then [`Walk::set`] knows what to do. That there is no fault is the
+    /// caller's to know.
     #[inline(always)]
     pub(super) fn set_front(&mut self, column: usize, from: &[u8], length: usize) -> bool {
         let Some(cells) = self.cells.get_mut(column) else { return false };
-        self.faults.is_empty() && cells.len() == self.row && cells.push_text(from, length)
+        let pushed = cells.len() == self.row && (cells.push_text(from, length) || push_usual(cells, from, length));
+        self.filled += usize::from(pushed);
+        pushed
+    }
+
+    /// The same for a value that is no string.
+    pub(super) fn set_plain(&mut self, column: usize, input: Input<'_>) -> bool {
+        let Some(cells) = self.cells.get_mut(column) else { return false };
+        let push = |values: &mut Column| Ok::<_, Infallible>(store_plain(values, input));
+        let pushed = cells.len() == self.row && cells.push(push) == Ok(true);
+        self.filled += usize::from(pushed);
+        pushed
     }
 
     pub(super) fn set(&mut self, column: usize, input: Option<Input<'_>>) {
         let Some(cells) = self.cells.get_mut(column) else { return };
+        self.filled -= cells.len().saturating_sub(self.row);
         cells.truncate(self.row);
         if !self.faults.is_empty() {
             self.faults.retain(|(at, _)| *at != column);
@@ -168,8 +188,9 @@ impl Walk<'_> {
             needs_text = stored == Stored::NeedsText;
             Ok(stored == Stored::Value)
         });
-        if let Err(fault) = pushed {
-            self.faults.push((column, fault));
+        match pushed {
+            Ok(filled) => self.filled += usize::from(filled),
+            Err(fault) => self.faults.push((column, fault)),
         }
         if needs_text && let Some(as_text) = self.as_text.get_mut(column) {
             *as_text = true;
@@ -196,6 +217,11 @@ impl Walk<'_> {
     }
 }
 
+#[inline(never)]
+fn push_usual(cells: &mut Cells, from: &[u8], length: usize) -> bool {
+    cells.push(|values| Ok::<_, Infallible>(store_usual(values, from, length))) == Ok(true)
+}
+
 /// The event itself.
 struct Event<'w, 'r>(&'w mut Walk<'r>);
 
@@ -216,7 +242,7 @@ impl<'de> Visitor<'de> for Event<'_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let walk = self.0;
-        let mut previous = Keys::NONE;
+        let mut previous = walk.keys.before_all();
         while let Some(key) = map.next_key_seed(KeySeed { walk, previous: &mut previous })? {
             match key {
                 Key::Column(column) if walk.takes_text(column) => {

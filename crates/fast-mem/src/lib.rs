@@ -1,4 +1,5 @@
-//! The memory functions of a static musl binary, and the search for the end of a JSON string: what needs `unsafe`.
+//! The memory functions of a static musl binary, looks at JSON many bytes at a time: what needs
+//! `unsafe`.
 //!
 //! musl's own `memcpy` is `rep movsq` for every length, its `memmove` copies overlapping bytes one at a time, and its
 //! `memcmp` compares one byte a turn. Rust code calls all of them all the time with short lengths; here they cost a few
@@ -20,8 +21,10 @@
 #![no_builtins]
 
 mod stops;
+mod text;
 
-pub use stops::json_stops;
+pub use stops::{equal_bytes, json_stops, json_stops_32};
+pub use text::text;
 
 #[cfg(any(test, target_env = "musl"))]
 mod compare;
