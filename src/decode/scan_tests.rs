@@ -259,3 +259,36 @@ fn odd_names() {
     assert_eq!(fast.encode(SystemTime::UNIX_EPOCH).body, slow.encode(SystemTime::UNIX_EPOCH).body);
     assert_eq!(fast.fell_back(), 4, "all but the one without the first column");
 }
+
+/// Strings are looked at in pieces: ends and escapes in every place of one, with and without something behind them.
+#[test]
+fn strings_end_and_are_escaped_anywhere() {
+    let columns = [("name", "String", Missing::Zero), ("kind", "LowCardinality(String)", Missing::Zero)];
+    let place = Place { partition: 0, offset: 0, timestamp_ms: 0 };
+    let (mut fast, mut slow) = (rows_of(&columns), rows_of(&columns));
+    slow.only_serde();
+    for front in 0..=100 {
+        for (escape, behind) in [("", 0), ("\\\"", 0), ("\\n", 1), ("\\\\\\\"", 7), ("\\/ü\\t", 31), ("\\\"a\\\"", 70)]
+        {
+            let text = format!("{}{escape}{}", "f".repeat(front), "b".repeat(behind));
+            for event in [
+                format!(r#"{{"name":"{text}"}}"#),
+                format!(r#"{{"kind":"{text}","name":"{text}"}}"#),
+                format!(r#"{{"name":"{text}","kind":"{text}"}}"#),
+            ] {
+                fast.push(&place, event.as_bytes()).unwrap();
+                slow.push(&place, event.as_bytes()).unwrap();
+            }
+            // Neither is JSON: a string without an end, and one that a control character is in.
+            for event in [format!(r#"{{"name":"{text}"#), format!("{{\"name\":\"{text}\n\"}}")] {
+                assert!(fast.push(&place, event.as_bytes()).is_err(), "{event}");
+            }
+        }
+        assert_eq!(
+            fast.encode(SystemTime::UNIX_EPOCH).body,
+            slow.encode(SystemTime::UNIX_EPOCH).body,
+            "strings of {front} bytes and more"
+        );
+    }
+    assert_eq!(fast.fell_back(), 101 * 6 * 2, "what is no JSON, and nothing else");
+}
