@@ -71,12 +71,9 @@ impl Moment {
         let pairs = values.map(|value| value.wrapping_mul(10).wrapping_add(value >> 8).to_le_bytes());
         let two = |at: usize| i64::from(pairs[at / 8][at % 8]);
         let days = days(two(0) * 100 + two(2), two(5), two(8))?;
-        let (hour, minute, second) = (two(11), two(14), two(17));
-        if hour > 23 || minute > 59 || second > 60 {
-            return None;
-        }
+        let seconds = since_midnight(two(11), two(14), two(17))?;
         let millis = u32::from(pairs[2][4]) * 10 + u32::from(values[2].to_le_bytes()[6]);
-        Self::new(days * DAY + hour * 3600 + minute * 60 + second, millis * 1_000_000).ok()
+        Self::new(days * DAY + seconds, millis * 1_000_000).ok()
     }
 
     /// Milliseconds since 1970, as Kafka's records have them.
@@ -177,11 +174,7 @@ fn days(year: i64, month: i64, day: i64) -> Option<i64> {
 fn time_of_day(text: &[u8]) -> Option<(i64, u32)> {
     let (head, mut rest) = text.split_at_checked(9)?;
     let [b'T' | b't' | b' ', h1, h2, b':', m1, m2, b':', s1, s2] = head else { return None };
-    let (hour, minute, second) = (two(*h1, *h2)?, two(*m1, *m2)?, two(*s1, *s2)?);
-    // 60 is a leap second, which counts as the first of the next minute.
-    if hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
+    let seconds = since_midnight(two(*h1, *h2)?, two(*m1, *m2)?, two(*s1, *s2)?)?;
     let mut nanos = 0;
     if let Some((b'.', digits)) = rest.split_first() {
         let end = digits.iter().position(|digit| !digit.is_ascii_digit()).unwrap_or(digits.len());
@@ -189,7 +182,14 @@ fn time_of_day(text: &[u8]) -> Option<(i64, u32)> {
         nanos = nanos_of(fraction);
         rest = after;
     }
-    Some((hour * 3600 + minute * 60 + second - offset(rest)?, nanos))
+    Some((seconds - offset(rest)?, nanos))
+}
+
+/// Seconds since midnight of a time of day, if there is such a one.
+fn since_midnight(hour: i64, minute: i64, second: i64) -> Option<i64> {
+    // 60 is a leap second, which counts as the first of the next minute.
+    let fits = hour <= 23 && minute <= 59 && second <= 60;
+    fits.then_some(hour * 3600 + minute * 60 + second)
 }
 
 /// Seconds east of UTC.
