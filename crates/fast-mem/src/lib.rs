@@ -1,5 +1,4 @@
-//! The memory functions of a static musl binary, looks at JSON many bytes at a time: what needs
-//! `unsafe`.
+//! The memory functions of a static musl binary, and looks at JSON many bytes at a time: what needs `unsafe`.
 //!
 //! musl's own `memcpy` is `rep movsq` for every length, its `memmove` copies overlapping bytes one at a time, and its
 //! `memcmp` compares one byte a turn. Rust code calls all of them all the time with short lengths; here they cost a few
