@@ -110,6 +110,8 @@ enum Damage {
 /// Fewer literals than this are told by the token alone, and copied as one piece: what is too much is overwritten by what
 /// comes next.
 const FEW: usize = 15;
+/// Token, literals, and a word of what comes behind them: distance, and where the length goes on, its next byte.
+const HEAD: usize = 1 + FEW - 1 + size_of::<u32>();
 /// So many bytes of a match, and of literals beyond the token's, likewise.
 const WIDE: usize = 64;
 
@@ -118,17 +120,27 @@ const WIDE: usize = 64;
 #[inline(never)]
 fn block_into(mut input: &[u8], buffer: &mut [u8], floor: usize, mut at: usize) -> Result<usize, Damage> {
     loop {
-        // Token, literals and distance are looked for in one piece of fixed size, which spares a check for each.
-        let (token, distance) = if let Some(head) = input.first_chunk::<{ 1 + FEW + 1 }>()
-            && let literals = usize::from(head[0] >> 4)
+        // Token, literals, distance and the byte behind it are looked for in one piece of fixed size, which spares a check
+        // for each.
+        let (distance, length) = if let Some(&[token, ref text @ ..]) = input.first_chunk::<HEAD>()
+            && let literals = usize::from(token >> 4)
             && literals < FEW
-            && let Some(rest) = input.get(1 + literals + 2..)
+            && let Some(behind) = text.get(literals..).and_then(<[u8]>::first_chunk)
             && let Some(place) = buffer.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<{ FEW + 1 }>)
+            && let Some(few) = text.first_chunk()
         {
-            place.copy_from_slice(&head[1..]);
+            *place = *few;
             at += literals;
-            input = rest;
-            (head[0], [head[1 + literals], head[2 + literals]])
+            let behind = u32::from_le_bytes(*behind);
+            // Half of the lengths go on there, in no order that a processor could foresee: added without a branch.
+            let short = token & 0xF;
+            let first = if short == 0xF { behind >> 16 & 0xFF } else { 0 };
+            input = input.get(1 + literals + 2 + usize::from(short == 0xF)..).ok_or(Damage::Malformed)?;
+            let mut length = usize::from(short) + SHORTEST + first as usize;
+            if first == u32::from(u8::MAX) {
+                length += more(&mut input)?;
+            }
+            (behind as u16, length)
         } else {
             let (&token, rest) = input.split_first().ok_or(Damage::Malformed)?;
             input = rest;
@@ -154,13 +166,13 @@ fn block_into(mut input: &[u8], buffer: &mut [u8], floor: usize, mut at: usize) 
             }
             let (&distance, rest) = input.split_first_chunk().ok_or(Damage::Malformed)?;
             input = rest;
-            (token, distance)
+            let mut length = usize::from(token & 0xF) + SHORTEST;
+            if length == SHORTEST + 0xF {
+                length += more(&mut input)?;
+            }
+            (u16::from_le_bytes(distance), length)
         };
-        let distance = usize::from(u16::from_le_bytes(distance));
-        let mut length = usize::from(token & 0xF) + SHORTEST;
-        if length == SHORTEST + 0xF {
-            length += more(&mut input)?;
-        }
+        let distance = usize::from(distance);
         if distance == 0 || distance > at - floor {
             return Err(Damage::Malformed);
         }
