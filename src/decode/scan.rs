@@ -324,55 +324,88 @@ fn plain(rest: &[u8]) -> Result<usize, Unusual> {
 /// Goes from the beginning of a string to the quote at its end, which is so many bytes on; the text without escapes comes to
 /// stand at the front of `out`, and has the other length returned.
 fn unescape(from: &[u8], out: &mut Vec<u8>) -> Result<(usize, usize), Unusual> {
-    let room = from.len() + PIECE;
+    let room = from.len() + WINDOW;
     if out.len() < room {
         out.resize(room, 0);
     }
-    let (mut rest, mut filled) = (from, 0);
-    let mut end: [u8; 2 * PIECE];
-    loop {
-        // What is escaped within the first half of the window is in one look; the second half is there to be copied, too.
-        // Behind the end of the event stands what is no string.
-        let window = match rest.first_chunk() {
-            Some(window) => window,
-            None => {
-                end = [0; 2 * PIECE];
-                end.get_mut(..rest.len()).ok_or(Unusual)?.copy_from_slice(rest);
-                &end
-            }
-        };
-        let mut stops = json_stops_32(window.first_chunk().ok_or(Unusual)?);
-        let mut taken = 0;
-        while stops != 0 {
-            let at = stops.trailing_zeros() as usize % PIECE;
-            copy_piece(window, taken, out, filled)?;
-            filled += at - taken;
-            match window[at] {
-                b'"' => return Ok((from.len() - rest.len() + at, filled)),
-                b'\\' => *out.get_mut(filled).ok_or(Unusual)? = escaped(window[at + 1])?,
-                // A control character: no JSON.
-                _ => return Err(Unusual),
-            }
-            filled += 1;
-            taken = at + 2;
-            // The escaped one is no stop any more.
-            stops &= !(0b11 << at);
+    let (mut passed, mut filled) = (0, 0);
+    while let Some(window) = from.get(passed..).and_then(<[u8]>::first_chunk) {
+        match look(window, out, &mut filled)? {
+            Looked::Ended(at) => return Ok((passed + at, filled)),
+            Looked::Passed(taken) => passed += taken,
         }
-        if taken < PIECE {
-            copy_piece(window, taken, out, filled)?;
-            filled += PIECE - taken;
-            taken = PIECE;
-        }
-        rest = rest.get(taken..).ok_or(Unusual)?;
     }
+    // Behind the end of the event stands what is no string.
+    let rest = from.get(passed..).ok_or(Unusual)?;
+    let mut end = [0; 2 * WINDOW];
+    end.get_mut(..rest.len()).ok_or(Unusual)?.copy_from_slice(rest);
+    let mut at_end = 0;
+    while let Some(window) = end.get(at_end..).and_then(<[u8]>::first_chunk) {
+        match look(window, out, &mut filled)? {
+            Looked::Ended(at) => return Ok((passed + at_end + at, filled)),
+            Looked::Passed(taken) => at_end += taken,
+        }
+    }
+    Err(Unusual)
+}
+
+/// What a window has shown.
+enum Looked {
+    /// The string ends so many bytes on.
+    Ended(usize),
+    /// So many bytes are done with.
+    Passed(usize),
+}
+
+/// Appends what a string has in the first [`LOOK`] bytes of a window, without the escapes.
+#[inline]
+fn look(window: &[u8; WINDOW], out: &mut [u8], filled: &mut usize) -> Result<Looked, Unusual> {
+    let half = |at: usize| window.get(at..).and_then(<[u8]>::first_chunk).map(json_stops_32).ok_or(Unusual);
+    let mut stops = u64::from(half(0)?) | u64::from(half(PIECE)?) << PIECE;
+    let mut taken = 0;
+    while stops != 0 {
+        let at = stops.trailing_zeros() as usize % LOOK;
+        let plain = at - taken;
+        let place = copy_piece(window, taken, out, *filled)?;
+        if plain > PIECE {
+            taken += PIECE;
+            *filled += PIECE;
+            continue;
+        }
+        if window[at] != b'\\' {
+            *filled += plain;
+            // Anything else is a control character: no JSON.
+            return if window[at] == b'"' { Ok(Looked::Ended(at)) } else { Err(Unusual) };
+        }
+        place[plain] = escaped(window[at + 1])?;
+        *filled += plain + 1;
+        taken = at + 2;
+        // The escaped one is no stop any more.
+        stops &= !(0b11 << at);
+    }
+    let plain = LOOK.saturating_sub(taken);
+    copy_piece(window, taken, out, *filled)?;
+    if plain > PIECE {
+        copy_piece(window, taken + PIECE, out, *filled + PIECE)?;
+    }
+    *filled += plain;
+    Ok(Looked::Passed(taken.max(LOOK)))
 }
 
 /// Copies a piece of a window from `taken` on, whatever of it is needed: what is too much is overwritten by what follows.
+/// The place that it was copied to, and a byte behind.
 #[inline(always)]
-fn copy_piece(window: &[u8; 2 * PIECE], taken: usize, out: &mut [u8], filled: usize) -> Result<(), Unusual> {
-    let piece = window.get(taken..).and_then(|from| from.first_chunk::<PIECE>()).ok_or(Unusual)?;
-    *out.get_mut(filled..).and_then(|room| room.first_chunk_mut()).ok_or(Unusual)? = *piece;
-    Ok(())
+fn copy_piece<'o>(
+    window: &[u8; WINDOW],
+    taken: usize,
+    out: &'o mut [u8],
+    filled: usize,
+) -> Result<&'o mut [u8; PIECE + 1], Unusual> {
+    let piece: &[u8; PIECE] = window.get(taken..).and_then(<[u8]>::first_chunk).ok_or(Unusual)?;
+    let place: &mut [u8; PIECE + 1] = out.get_mut(filled..).and_then(<[u8]>::first_chunk_mut).ok_or(Unusual)?;
+    let [front @ .., _] = place;
+    *front = *piece;
+    Ok(place)
 }
 
 /// What a byte behind a backslash stands for; a code point by number, and what is no JSON, is not ordinary.
@@ -388,8 +421,12 @@ fn set(walk: &mut Walk<'_>, column: usize, input: Option<Input<'_>>) -> Result<(
     if walk.faults.is_empty() { Ok(()) } else { Err(Unusual) }
 }
 
-/// Bytes that are looked at in one piece.
+/// Bytes that are copied, and looked at, in one piece.
 const PIECE: usize = 32;
+/// Bytes of a string with escapes whose stops are known at once.
+const LOOK: usize = 2 * PIECE;
+/// And what is looked at behind them: the byte behind a backslash, and a piece from there on.
+const WINDOW: usize = LOOK + 2 + PIECE;
 
 /// What stands for itself or for another character behind a backslash; 0 for anything else.
 const ESCAPES: [u8; 256] = {
