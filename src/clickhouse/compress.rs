@@ -29,7 +29,10 @@ pub struct Frames {
     /// Never more than a chunk, for which there is room from the start.
     pending: Vec<u8>,
     table: lz4::Table,
+    /// The body, and behind it room with anything in it, for the most part a body before this one.
     out: BytesMut,
+    /// Bytes of `out` that are the body.
+    filled: usize,
     /// The bodies handed out last: their memory comes back once the inserts have let go of them. Two, because one is on
     /// the wire while the next is written.
     last: [Bytes; 2],
@@ -37,7 +40,7 @@ pub struct Frames {
 
 impl std::fmt::Debug for Frames {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Frames").field("pending", &self.pending.len()).field("out", &self.out.len()).finish()
+        f.debug_struct("Frames").field("pending", &self.pending.len()).field("filled", &self.filled).finish()
     }
 }
 
@@ -49,6 +52,7 @@ impl Frames {
             pending: Vec::with_capacity(CHUNK),
             table: lz4::Table::default(),
             out: BytesMut::new(),
+            filled: 0,
             last: [Bytes::new(), Bytes::new()],
         }
     }
@@ -70,7 +74,9 @@ impl Frames {
     /// Ends the stream and hands out the body.
     pub fn finish(&mut self) -> Bytes {
         self.flush();
-        let body = std::mem::take(&mut self.out).freeze();
+        let mut body = std::mem::take(&mut self.out);
+        body.truncate(std::mem::take(&mut self.filled));
+        let body = body.freeze();
         self.last.rotate_left(1);
         let [_, last] = &mut self.last;
         *last = body.clone();
@@ -91,51 +97,55 @@ impl Frames {
         if self.out.is_empty() {
             self.reclaim();
         }
-        let start = self.out.len();
-        self.out.resize(start + CHECKSUM + HEADER, 0);
+        let start = self.filled;
+        let room = start + CHECKSUM + HEADER + lz4::room(chunk.len());
+        if self.out.len() < room {
+            self.out.resize(room, 0);
+        }
         let method = match self.compression {
             Compression::Lz4 => {
-                self.append_lz4(chunk);
+                self.append_lz4(chunk, start + CHECKSUM + HEADER);
                 LZ4
             }
             Compression::None => {
-                self.out.put_slice(chunk);
+                self.replace_from(start + CHECKSUM + HEADER, |out| out.put_slice(chunk));
                 STORED
             }
         };
-        let framed = self.out.len() - start - CHECKSUM;
+        let framed = self.filled - start - CHECKSUM;
         if let Some(mut header) = self.out.get_mut(start + CHECKSUM..start + CHECKSUM + HEADER) {
             header.put_u8(method);
             header.put_u32_le(framed as u32);
             header.put_u32_le(chunk.len() as u32);
         }
         // The crate puts the first half of CityHash's pair into the upper bits.
-        let checksum = cityhash_102_128(self.out.get(start + CHECKSUM..).unwrap_or(&[])).rotate_left(64);
+        let checksum = cityhash_102_128(self.out.get(start + CHECKSUM..self.filled).unwrap_or(&[])).rotate_left(64);
         if let Some(place) = self.out.get_mut(start..start + CHECKSUM) {
             place.copy_from_slice(&checksum.to_le_bytes());
         }
     }
 
-    /// Appends what a chunk becomes as an LZ4 block, even where that is a little more: the server takes no stream with
+    /// Writes what a chunk becomes as an LZ4 block, even where that is a little more: the server takes no stream with
     /// frames of both methods.
-    fn append_lz4(&mut self, chunk: &[u8]) {
-        let start = self.out.len();
-        self.out.resize(start + lz4::room(chunk.len()), 0);
+    fn append_lz4(&mut self, chunk: &[u8], start: usize) {
         let place = self.out.get_mut(start..).unwrap_or_default();
         match lz4::compress(chunk, place, &mut self.table) {
-            Some(length) => self.out.truncate(start + length),
-            None => {
-                self.out.truncate(start);
-                lz4::as_literals(chunk, &mut self.out);
-            }
+            Some(length) => self.filled = start + length,
+            None => self.replace_from(start, |out| lz4::as_literals(chunk, out)),
         }
+    }
+
+    /// Appends to the first so many bytes.
+    fn replace_from(&mut self, start: usize, append: impl FnOnce(&mut BytesMut)) {
+        self.out.truncate(start);
+        append(&mut self.out);
+        self.filled = self.out.len();
     }
 
     fn reclaim(&mut self) {
         for place in &mut self.last {
             match std::mem::take(place).try_into_mut() {
-                Ok(mut body) => {
-                    body.clear();
+                Ok(body) => {
                     self.out = body;
                     return;
                 }
