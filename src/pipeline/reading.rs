@@ -23,11 +23,12 @@ impl Pipeline {
         let mut bytes = 0;
         for _ in 0..SLICE {
             let Some(item) = self.consumer.read() else { break };
-            match item {
-                Item::Passed { partition, from, next } => self.batch.passed(partition, from, next, now),
+            // By reference: a record moved is stored and loaded again in other pieces, which has to wait for the stores.
+            match &item {
+                Item::Passed { partition, from, next } => self.batch.passed(*partition, *from, *next, now),
                 Item::Record(record) => {
                     bytes += record.value.map_or(0, <[u8]>::len);
-                    match self.batch.take(&record, now) {
+                    match self.batch.take(record, now) {
                         Taken::Row => {
                             consumed += 1;
                             self.guard.read();
