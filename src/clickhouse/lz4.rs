@@ -7,6 +7,7 @@
 //! Source: <https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md>.
 
 use bytes::{BufMut, BytesMut};
+use fast_mem::equal_bytes;
 
 /// Bytes a block may be made of: distances and places fit two bytes then.
 pub(super) const LARGEST: usize = 64 * 1024;
@@ -15,9 +16,11 @@ pub(super) const LARGEST: usize = 64 * 1024;
 const SHORTEST: usize = 8;
 /// Of any match in the format.
 const FORMAT_SHORTEST: usize = 4;
-/// A block ends with so many literals at least, and its last match begins so many bytes before its end. Both are the
-/// format's demand, rounded up to what is looked at in one piece.
-const TAIL: usize = 32;
+/// Bytes that are compared in one look: what most matches have.
+const LOOK: usize = 32;
+/// A block's last match begins so many bytes before its end, which leaves literals behind it even where the whole look is
+/// the same. The format demands 12, and five literals.
+const TAIL: usize = LOOK + 8;
 /// Lengths from here on go on behind the token.
 const FEW: usize = 15;
 /// Log2 of places remembered.
@@ -65,15 +68,20 @@ pub(super) fn compress(bytes: &[u8], out: &mut [u8], table: &mut Table) -> Optio
     let (mut literals, mut at) = (0, 1);
     let mut patience = STEP * PATIENCE;
     while at < last {
-        let word = u64::from_le_bytes(*piece(bytes, at)?);
+        let here: &[u8; LOOK] = piece(bytes, at)?;
+        let word = u64::from_le_bytes(*here.first_chunk::<SHORTEST>()?);
         let from = table.replace(word, at);
-        if word != u64::from_le_bytes(*piece(bytes, from)?) {
+        let there: &[u8; LOOK] = piece(bytes, from)?;
+        if word != u64::from_le_bytes(*there.first_chunk::<SHORTEST>()?) {
             at += patience / PATIENCE;
             patience += 1;
             continue;
         }
         let back = common_before(bytes, from, at).min(at - literals);
-        let ahead = SHORTEST + common(bytes, from + SHORTEST, at + SHORTEST);
+        let mut ahead = (!equal_bytes(here, there)).trailing_zeros() as usize;
+        if ahead == LOOK {
+            ahead += common(bytes, from + LOOK, at + LOOK);
+        }
         out.sequence(bytes, literals, at - back, at - from, back + ahead)?;
         at += ahead;
         literals = at;
