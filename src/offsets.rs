@@ -55,16 +55,7 @@ impl Ranges {
 
     /// The range of a partition, `new` if it had none.
     fn range(&mut self, partition: i32, new: Range) -> Option<&mut Range> {
-        if self.partitions.get(self.recent).is_none_or(|(index, _)| *index != partition) {
-            self.recent = match self.partitions.binary_search_by_key(&partition, |(index, _)| *index) {
-                Ok(at) => at,
-                Err(at) => {
-                    self.partitions.insert(at, (partition, new));
-                    at
-                }
-            };
-        }
-        self.partitions.get_mut(self.recent).map(|(_, range)| range)
+        entry(&mut self.partitions, &mut self.recent, partition, new)
     }
 
     /// Whether nothing is covered.
@@ -74,6 +65,55 @@ impl Ranges {
 
     /// The partitions and their ranges, by index.
     pub fn iter(&self) -> impl Iterator<Item = (i32, Range)> + '_ {
+        self.partitions.iter().copied()
+    }
+}
+
+/// What a partition has in a list by index, `new` if it had nothing. `recent` is where the last one was: the next one is
+/// mostly the same, and that of every record.
+#[inline]
+fn entry<'e, V>(entries: &'e mut Vec<(i32, V)>, recent: &mut usize, partition: i32, new: V) -> Option<&'e mut V> {
+    if entries.get(*recent).is_none_or(|(index, _)| *index != partition) {
+        *recent = match entries.binary_search_by_key(&partition, |(index, _)| *index) {
+            Ok(at) => at,
+            Err(at) => {
+                entries.insert(at, (partition, new));
+                at
+            }
+        };
+    }
+    entries.get_mut(*recent).map(|(_, value)| value)
+}
+
+/// The next offset to read of each partition.
+#[derive(Debug, Default)]
+pub struct Positions {
+    /// By partition.
+    partitions: Vec<(i32, i64)>,
+    recent: usize,
+}
+
+impl Positions {
+    /// A partition goes on at this offset.
+    pub fn set(&mut self, partition: i32, next: i64) {
+        if let Some(position) = entry(&mut self.partitions, &mut self.recent, partition, next) {
+            *position = next;
+        }
+    }
+
+    /// Where a partition goes on.
+    pub fn get(&self, partition: i32) -> Option<i64> {
+        let found = self.partitions.binary_search_by_key(&partition, |(index, _)| *index).ok();
+        found.and_then(|at| self.partitions.get(at)).map(|(_, next)| *next)
+    }
+
+    /// No partition is read.
+    pub fn clear(&mut self) {
+        self.partitions.clear();
+    }
+
+    /// The partitions and where they go on, by index.
+    pub fn iter(&self) -> impl Iterator<Item = (i32, i64)> + '_ {
         self.partitions.iter().copied()
     }
 }
@@ -151,6 +191,22 @@ mod tests {
             ranges.passed(*partition, *first, *next);
         }
         ranges
+    }
+
+    #[test]
+    fn positions_are_those_set_last() {
+        let mut positions = Positions::default();
+        assert_eq!(positions.get(0), None);
+        for (partition, next) in [(3, 10), (3, 11), (1, 5), (3, 12), (7, 0), (1, 6), (0, 2)] {
+            positions.set(partition, next);
+            assert_eq!(positions.get(partition), Some(next));
+        }
+        assert_eq!(positions.iter().collect::<Vec<_>>(), [(0, 2), (1, 6), (3, 12), (7, 0)]);
+        assert_eq!(positions.get(2), None);
+        positions.clear();
+        assert_eq!(positions.get(3), None);
+        positions.set(7, 1);
+        assert_eq!(positions.iter().collect::<Vec<_>>(), [(7, 1)]);
     }
 
     #[test]

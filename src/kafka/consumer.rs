@@ -20,7 +20,7 @@ use crate::kafka::group::{Assignment, Intent, Phase};
 use crate::kafka::records::RecordsError;
 use crate::kafka::records::compression::Decompressor;
 use crate::kafka::records::reader::{Answer, AnswerReader, Item};
-use crate::offsets::next_after;
+use crate::offsets::Positions;
 use crate::part::{Part, Plan, plan};
 use crate::progress::KafkaProgress;
 
@@ -81,7 +81,7 @@ pub struct Consumer {
     assignment: Option<Assignment>,
     fetching: Option<Fetching>,
     /// Per partition the next offset to hand out.
-    positions: BTreeMap<i32, i64>,
+    positions: Positions,
     reader: Option<AnswerReader>,
     /// An event that follows the one just given.
     queued: Option<Event>,
@@ -123,7 +123,7 @@ impl Consumer {
             epoch: 0,
             assignment: None,
             fetching: None,
-            positions: BTreeMap::new(),
+            positions: Positions::default(),
             reader: None,
             queued: None,
             decompressor: Decompressor::default(),
@@ -183,18 +183,15 @@ impl Consumer {
                 Err(fault) => self.unreadable(&fault),
             }
         }
-        let item = self.reader.as_ref()?.item()?;
-        let (partition, next) = match &item {
-            Item::Record(record) => (record.partition, next_after(record.offset)),
-            Item::Passed { partition, next, .. } => (*partition, *next),
-        };
-        self.positions.insert(partition, next);
-        Some(item)
+        let reader = self.reader.as_ref()?;
+        let (partition, next) = reader.place()?;
+        self.positions.set(partition, next);
+        reader.item()
     }
 
     /// The next offset that will be read of a partition.
     pub fn position(&self, partition: i32) -> Option<i64> {
-        self.positions.get(&partition).copied()
+        self.positions.get(partition)
     }
 
     /// Bytes held: of the answer being read, and of the buffer for decompressed records.
@@ -208,9 +205,11 @@ impl Consumer {
     /// Forgets what was read: partitions go on at these offsets, the others where they stand. Those in `held` are not
     /// read until the next seek. Partitions of other members may be among `offsets`; they are read until then.
     pub fn seek(&mut self, offsets: &BTreeMap<i32, i64>, held: &BTreeSet<i32>) {
-        self.positions.extend(offsets);
+        for (partition, next) in offsets {
+            self.positions.set(*partition, *next);
+        }
         let Some(assignment) = self.assignment.clone() else { return };
-        let known = |index: &i32| self.positions.get(index).map(|offset| Stage::At(*offset));
+        let known = |index: &i32| self.positions.get(*index).map(Stage::At);
         let own =
             assignment.partitions.iter().filter(|(index, _)| !held.contains(index)).map(|(index, committed)| {
                 (*index, known(index).unwrap_or_else(|| Stage::Unresolved(committed.clone())))
@@ -276,7 +275,7 @@ impl Consumer {
         if let Some(reader) = self.reader.take() {
             let (decompressor, bytes) = reader.into_parts();
             self.decompressor = decompressor;
-            self.progress.send_modify(|progress| progress.positions.clone_from(&self.positions));
+            self.progress.send_modify(|progress| progress.positions = self.positions.iter().collect());
             if let Some(home) = &self.home {
                 hand_back(home, bytes);
             }
@@ -390,7 +389,8 @@ impl Consumer {
 
     /// True when the partition stood elsewhere.
     fn start_at(&mut self, partition: i32, offset: i64) -> bool {
-        let before = self.positions.insert(partition, offset);
+        let before = self.positions.get(partition);
+        self.positions.set(partition, offset);
         self.progress.send_modify(|progress| {
             progress.positions.insert(partition, offset);
         });
@@ -404,7 +404,7 @@ impl Consumer {
         let mut astray = Vec::new();
         answer.sections.retain(|section| {
             let partition = section.fetched.partition;
-            let position = positions.get(&partition).copied();
+            let position = positions.get(partition);
             let fits = position == Some(section.fetch_offset);
             if !fits {
                 astray.extend(position.map(|offset| (partition, offset)));
@@ -437,7 +437,7 @@ impl Consumer {
         let Some(reader) = &mut self.reader else { return };
         let Some(partition) = reader.section().map(|section| section.fetched.partition) else { return };
         reader.skip_section();
-        let Some(offset) = self.positions.get(&partition).copied() else { return };
+        let Some(offset) = self.positions.get(partition) else { return };
         let seen = self.damage.get(&partition).is_some_and(|damage| damage.offset == offset && damage.retried);
         self.damage.insert(partition, Damage { offset, retried: true });
         self.progress.send_modify(|progress| progress.errors += 1);

@@ -22,11 +22,11 @@ impl Pipeline {
         let mut classes = Classes::default();
         let mut bytes = 0;
         for _ in 0..SLICE {
-            let Some(item) = self.consumer.read() else { break };
             // By reference: a record moved is stored and loaded again in other pieces, which has to wait for the stores.
-            match &item {
-                Item::Passed { partition, from, next } => self.batch.passed(*partition, *from, *next, now),
-                Item::Record(record) => {
+            match &self.consumer.read() {
+                None => break,
+                Some(Item::Passed { partition, from, next }) => self.batch.passed(*partition, *from, *next, now),
+                Some(Item::Record(record)) => {
                     bytes += record.value.map_or(0, <[u8]>::len);
                     match self.batch.take(record, now) {
                         Taken::Row => {

@@ -144,6 +144,14 @@ impl AnswerReader {
         })
     }
 
+    /// The partition of what [`AnswerReader::item`] gives, and the next offset to read behind it.
+    pub fn place(&self) -> Option<(i32, i64)> {
+        Some(match self.found.as_ref()? {
+            Found::Passed { partition, next, .. } => (*partition, *next),
+            Found::Record { partition, span, .. } => (*partition, next_after(span.offset)),
+        })
+    }
+
     /// Goes on to the next item; false at the end of the answer. After an error the rest of the partition must be
     /// skipped.
     pub fn advance(&mut self) -> Result<bool, RecordsError> {
