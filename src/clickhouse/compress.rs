@@ -98,22 +98,26 @@ impl Frames {
             self.reclaim();
         }
         let start = self.filled;
-        let room = start + CHECKSUM + HEADER + lz4::room(chunk.len());
-        if self.out.len() < room {
-            self.out.resize(room, 0);
+        let payload = start + CHECKSUM + HEADER;
+        let room = match self.compression {
+            Compression::Lz4 => lz4::room(chunk.len()),
+            Compression::None => 0, // is appended
+        };
+        if self.out.len() < payload + room {
+            self.out.resize(payload + room, 0);
         }
         let method = match self.compression {
             Compression::Lz4 => {
-                self.append_lz4(chunk, start + CHECKSUM + HEADER);
+                self.write_lz4(payload, chunk);
                 LZ4
             }
             Compression::None => {
-                self.replace_from(start + CHECKSUM + HEADER, |out| out.put_slice(chunk));
+                self.append_at(payload, |out| out.put_slice(chunk));
                 STORED
             }
         };
         let framed = self.filled - start - CHECKSUM;
-        if let Some(mut header) = self.out.get_mut(start + CHECKSUM..start + CHECKSUM + HEADER) {
+        if let Some(mut header) = self.out.get_mut(start + CHECKSUM..payload) {
             header.put_u8(method);
             header.put_u32_le(framed as u32);
             header.put_u32_le(chunk.len() as u32);
@@ -127,17 +131,17 @@ impl Frames {
 
     /// Writes what a chunk becomes as an LZ4 block, even where that is a little more: the server takes no stream with
     /// frames of both methods.
-    fn append_lz4(&mut self, chunk: &[u8], start: usize) {
-        let place = self.out.get_mut(start..).unwrap_or_default();
+    fn write_lz4(&mut self, at: usize, chunk: &[u8]) {
+        let place = self.out.get_mut(at..).unwrap_or_default();
         match lz4::compress(chunk, place, &mut self.table) {
-            Some(length) => self.filled = start + length,
-            None => self.replace_from(start, |out| lz4::as_literals(chunk, out)),
+            Some(length) => self.filled = at + length,
+            None => self.append_at(at, |out| lz4::as_literals(chunk, out)),
         }
     }
 
-    /// Appends to the first so many bytes.
-    fn replace_from(&mut self, start: usize, append: impl FnOnce(&mut BytesMut)) {
-        self.out.truncate(start);
+    /// Has something appended to the first `at` bytes.
+    fn append_at(&mut self, at: usize, append: impl FnOnce(&mut BytesMut)) {
+        self.out.truncate(at);
         append(&mut self.out);
         self.filled = self.out.len();
     }
