@@ -100,11 +100,12 @@ bench-server: setup release ## what an inserted row costs the server, by how it 
 # Built first, so that nothing compiles while the figures are taken.
 bench-stages: STAGES = cargo $(1) --manifest-path benches/stages/Cargo.toml --locked --release \
                        --target-dir "$(TARGET_DIR)/stages" --target $(2)
+bench-stages: SAMPLES = $(if $(STAGE_ROUNDS),--sample-size $(STAGE_ROUNDS))
 bench-stages: setup ## CPU of an event in each step from fetch answer to Native block, glibc and musl (STAGE_ROUNDS)
 	$(call STAGES,build,$(GLIBC))
 	$(call STAGES,build,$(TARGET))
-	$(call STAGES,run,$(GLIBC)) --quiet -- $(STAGE_ROUNDS)
-	$(call STAGES,run,$(TARGET)) --quiet -- $(STAGE_ROUNDS)
+	CRITERION_HOME="$(TARGET_DIR)/criterion/glibc" $(call STAGES,run,$(GLIBC)) --quiet -- --bench $(SAMPLES)
+	CRITERION_HOME="$(TARGET_DIR)/criterion/musl" $(call STAGES,run,$(TARGET)) --quiet -- --bench $(SAMPLES)
 
 clean: ## remove what was built; the cache of dev/setup stays
 	cargo clean
