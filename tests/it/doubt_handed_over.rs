@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::harness::fleet::LIMIT;
 use crate::harness::valve::Valve;
-use crate::harness::{Bench, ClickHouse, Consumer, Fleet, Kafka, Series, Table};
+use crate::harness::{Bench, ClickHouse, Consumer, Fleet, Kafka, Series, Table, wait_until};
 
 const RATE: u32 = 2_500;
 const BATCH: u64 = 500;
@@ -142,7 +142,11 @@ fn the_table_changes_while_an_insert_is_in_doubt() {
     valve.open();
     fleet.wait_progress(4_000);
     let settled = "what may have been stored before is stored now";
-    assert!(fleet.replicas.iter().any(|replica| has(replica, &[settled])), "the outcome was known");
+    // The other replica may bring all of these rows before this one has tried again.
+    wait_until(LIMIT, "a replica whose insert was in doubt", || {
+        let found = fleet.replicas.iter().any(|replica| has(replica, &[settled]));
+        found.then_some(()).ok_or_else(|| "the outcome was known".to_owned())
+    });
     let series = Series::end("ALTER TABLE, an insert in doubt", fleet, load.stop(), &[]);
     assert_eq!(series.duplicates, 0);
 }
