@@ -26,6 +26,15 @@ fn has(replica: &Consumer, words: &[&str]) -> bool {
     replica.find_log(words).is_some()
 }
 
+/// Waits until one of the replicas has said so. Rows alone tell nothing of it: the other replicas may bring enough of them
+/// before.
+fn wait_said(fleet: &Fleet<'_>, words: &[&str], otherwise: &str) {
+    wait_until(LIMIT, &format!("a log line with {words:?}"), || {
+        let said = fleet.replicas.iter().any(|replica| has(replica, words));
+        said.then_some(()).ok_or_else(|| otherwise.to_owned())
+    });
+}
+
 #[test]
 fn a_stop_with_an_insert_in_doubt_and_a_start_with_a_window() {
     stop_in_doubt(WITH_WINDOW);
@@ -122,10 +131,10 @@ fn a_server_that_hangs_past_the_limits_of_a_rebalance_and_a_stop() {
     println!("a replica that could not finish ended with {:?}", gone.wait_exit(LIMIT));
     fleet.wait_even();
     let late = "outlasted the rebalance limit";
-    assert!(fleet.replicas.iter().any(|replica| has(replica, &[late])), "nobody waited for the limit");
+    wait_said(&fleet, &[late], "nobody waited for the limit");
     clickhouse.signal("CONT");
     fleet.wait_progress(2_000);
-    assert!(fleet.replicas.iter().any(|replica| has(replica, &TOOK_UP)), "nobody was told");
+    wait_said(&fleet, &TOOK_UP, "nobody was told");
     let series = Series::end("a stop and a rebalance while ClickHouse hangs", fleet, load.stop(), &[]);
     assert_eq!(series.duplicates, 0);
 }
@@ -142,11 +151,7 @@ fn the_table_changes_while_an_insert_is_in_doubt() {
     valve.open();
     fleet.wait_progress(4_000);
     let settled = "what may have been stored before is stored now";
-    // The other replica may bring all of these rows before this one has tried again.
-    wait_until(LIMIT, "a replica whose insert was in doubt", || {
-        let found = fleet.replicas.iter().any(|replica| has(replica, &[settled]));
-        found.then_some(()).ok_or_else(|| "the outcome was known".to_owned())
-    });
+    wait_said(&fleet, &[settled], "the outcome was known");
     let series = Series::end("ALTER TABLE, an insert in doubt", fleet, load.stop(), &[]);
     assert_eq!(series.duplicates, 0);
 }

@@ -24,7 +24,7 @@ use crate::cpu::ThreadCpu;
 
 /// So many make an iteration: more than the caches hold.
 pub(crate) const EVENTS: u64 = 20_000;
-/// Iterations, of about 20 ms each, if not told otherwise.
+/// Samples a stage, about a second together, if not told otherwise.
 const SAMPLES: usize = 15;
 
 fn main() {
