@@ -51,6 +51,9 @@ fn brokers_die_and_restart_and_nothing_is_lost_or_doubled() {
     println!("the producer does not know of {} events", uncertain.len());
     let name = format!("{} × kill -9 and {} × restart of three brokers", die.len(), restart.len());
     let series = Series::end(&name, fleet, indices, &uncertain);
+    // First what is ours, then what the producer could have doubled, too.
+    let records: i64 = kafka.end_offsets(&bench.topic).values().sum();
+    assert_eq!(bench.rows(), records.unsigned_abs(), "each record of the topic is one row");
     assert_eq!(series.duplicates, 0);
 }
 

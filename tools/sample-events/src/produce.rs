@@ -3,7 +3,7 @@
 //! A batch is sent again only when the broker said that it did not take it. When the answer is lost, nobody can know:
 //! its events are then counted as uncertain and not sent again, so that no event is there twice by our doing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::time::{Duration, SystemTime};
 
@@ -86,14 +86,7 @@ pub enum ProduceError {
 pub async fn produce(options: &Options) -> Result<Produced, ProduceError> {
     let mut cluster = Cluster::new(options.bootstrap.clone());
     let topic = cluster.topic(&options.topic, options.create_partitions).await?;
-    let mut sender = Sender {
-        cluster,
-        topic,
-        name: &options.topic,
-        stale: false,
-        led: BTreeSet::new(),
-        produced: Produced::default(),
-    };
+    let mut sender = Sender { cluster, topic, name: &options.topic, stale: false, produced: Produced::default() };
     let partitions = sender.topic.leaders.len();
     let mut writers: Vec<Open> = (0..partitions).map(|_| Open::new(options.codec)).collect();
     let round = options.batch.get() as u64 * partitions as u64;
@@ -177,8 +170,6 @@ struct Sender<'a> {
     name: &'a str,
     /// A broker said that it no longer leads what it was sent.
     stale: bool,
-    /// Partition and broker, where that broker has taken a batch as the leader.
-    led: BTreeSet<(i32, i32)>,
     produced: Produced,
 }
 
@@ -266,20 +257,14 @@ impl Sender<'_> {
             .collect();
         for batch in batches {
             match codes.get(&batch.partition) {
-                Some(None) => {
-                    self.led.insert((batch.partition, leader));
-                    self.produced.confirmed += batch.indices.len() as u64;
-                }
-                Some(Some(code))
-                    if not_taken(*code) || !self.led.contains(&(batch.partition, leader)) && never_led(*code) =>
-                {
+                Some(None) => self.produced.confirmed += batch.indices.len() as u64,
+                Some(Some(code)) if not_taken(*code) => {
                     *refused = Some(format!("partition {}: {code}", batch.partition));
                     left.push(batch);
                 }
                 Some(Some(code)) if may_be_taken(*code) => {
                     eprintln!("sample-events: the fate of {} events is unknown: {code}", batch.indices.len());
                     self.stale = true;
-                    self.led.remove(&(batch.partition, leader));
                     self.produced.uncertain.extend(batch.indices);
                 }
                 None => self.produced.uncertain.extend(batch.indices),
@@ -301,13 +286,8 @@ fn not_taken(code: Code) -> bool {
     )
 }
 
-/// What a broker also says that does not lead the partition yet: nothing is in its log then.
-fn never_led(code: Code) -> bool {
-    matches!(code, Code::NotLeaderOrFollower)
-}
-
 /// Errors after which the batch may be in the log all the same: a leader that steps down while a batch waits for its
-/// replicas answers like one that never led the partition.
+/// replicas answers like one that has never led the partition.
 fn may_be_taken(code: Code) -> bool {
     matches!(
         code,

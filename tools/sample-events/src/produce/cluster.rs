@@ -1,16 +1,16 @@
 //! Brokers, the topic and its leaders.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rskafka::messenger::{Messenger, RequestError, SyncVersionsError};
 use rskafka::protocol::error::Error as Code;
 use rskafka::protocol::messages::{
-    CreateTopicRequest, CreateTopicsRequest, MetadataRequest, MetadataRequestTopic, MetadataResponse,
-    MetadataResponseTopic,
+    CreateTopicRequest, CreateTopicsRequest, IsolationLevel, ListOffsetsRequest, ListOffsetsRequestPartition,
+    ListOffsetsRequestTopic, MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseTopic,
 };
-use rskafka::protocol::primitives::{Boolean, Int16, Int32, String_};
+use rskafka::protocol::primitives::{Boolean, Int16, Int32, Int64, String_};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::error::Elapsed;
@@ -95,7 +95,8 @@ impl Cluster {
         self.connections.remove(&node);
     }
 
-    /// The topic, created with `create` partitions if it is not there; waits until every partition has a leader.
+    /// The topic, created with `create` partitions if it is not there; waits until every partition has a leader that
+    /// knows that it is: one that does not yet would answer a batch like one that has taken it and then stepped down.
     pub(super) async fn topic(&mut self, name: &str, create: Option<i32>) -> Result<Topic, ClusterError> {
         let deadline = Instant::now() + TOPIC_TIMEOUT;
         let mut create = create;
@@ -103,7 +104,10 @@ impl Cluster {
             let metadata = self.metadata(name).await?;
             let found = metadata.topics.iter().find(|topic| topic.name.0 == name);
             let cause = match (found.map(leaders), create.take()) {
-                (Some(Ok(leaders)), _) => return Ok(Topic { leaders }),
+                (Some(Ok(leaders)), _) => match self.ask_leaders(name, &leaders).await {
+                    Ok(()) => return Ok(Topic { leaders }),
+                    Err(cause) => cause,
+                },
                 (Some(Err(Cause::Code(Code::UnknownTopicOrPartition))) | None, Some(partitions)) => {
                     self.create(name, partitions, metadata.controller_id.map_or(-1, |id| id.0)).await?;
                     "just created".to_owned()
@@ -116,6 +120,40 @@ impl Cluster {
             }
             sleep(TOPIC_PAUSE).await;
         }
+    }
+
+    /// Whether the brokers say so themselves, by the start of each partition's log; else why not.
+    async fn ask_leaders(&mut self, name: &str, leaders: &[i32]) -> Result<(), String> {
+        let mut by_leader: BTreeMap<i32, Vec<ListOffsetsRequestPartition>> = BTreeMap::new();
+        for (index, &leader) in (0..).zip(leaders) {
+            by_leader.entry(leader).or_default().push(ListOffsetsRequestPartition {
+                partition_index: Int32(index),
+                timestamp: Int64(EARLIEST),
+                max_num_offsets: None,
+            });
+        }
+        for (leader, partitions) in by_leader {
+            let request = ListOffsetsRequest {
+                replica_id: Int32(-1),
+                isolation_level: Some(IsolationLevel::ReadUncommitted),
+                topics: vec![ListOffsetsRequestTopic { name: String_(name.to_owned()), partitions }],
+            };
+            let connection = self.connection(leader).await.map_err(|error| error.to_string())?;
+            let answer = match timeout(REQUEST_TIMEOUT, connection.request(request)).await {
+                Ok(answer) => answer.map_err(ConnectError::from),
+                Err(late) => Err(late.into()),
+            };
+            let answer = answer.map_err(|error| {
+                self.forget(leader);
+                format!("broker {leader}: {error}")
+            })?;
+            for partition in answer.topics.iter().flat_map(|topic| &topic.partitions) {
+                if let Some(code) = partition.error_code {
+                    return Err(format!("partition {}: {code}", partition.partition_index.0));
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn create(&mut self, name: &str, partitions: i32, controller: i32) -> Result<(), ClusterError> {
@@ -214,6 +252,8 @@ fn leaders(topic: &MetadataResponseTopic) -> Result<Vec<i32>, Cause> {
     Ok(leaders)
 }
 
+/// The timestamp that stands for the start of a log.
+const EARLIEST: i64 = -2;
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const TOPIC_TIMEOUT: Duration = Duration::from_secs(30);
