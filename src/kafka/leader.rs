@@ -16,10 +16,10 @@ use crate::kafka::error::KafkaError;
 use crate::kafka::fetching::{FETCH_BYTES, FetchSettings, Fetched, Slot, Stage, hand_back};
 use crate::kafka::group::{Assignment, Committed};
 use crate::kafka::protocol::fetch::{FetchAnswer, FetchByIdRequest, FetchRequest};
-use crate::kafka::protocol::list_offsets::{EARLIEST, LATEST, ListOffsetsRequest};
+use crate::kafka::protocol::list_offsets::{ALL, EARLIEST, LATEST, ListOffsetsRequest};
 use crate::kafka::records::batch;
 use crate::kafka::records::reader::{Answer, Section, end_of};
-use crate::kafka::start::{Start, decide};
+use crate::kafka::start::{Log, Start, decide};
 use crate::progress::End;
 
 /// A partition at its leader.
@@ -157,35 +157,29 @@ impl Leader {
             return Ok(());
         }
         let partitions: Vec<i32> = open.iter().map(|(partition, _)| *partition).collect();
-        let ask = |timestamp| ListOffsetsRequest {
-            isolation: settings.isolation,
+        let ask = |timestamp, isolation| ListOffsetsRequest {
+            isolation,
             topic: &settings.topic,
             partitions: &partitions,
             timestamp,
         };
         let connection = self.connection().await?;
-        let starts = connection.request(&ask(EARLIEST), Vec::new(), REQUEST_LIMIT).await?;
-        let ends = connection.request(&ask(LATEST), Vec::new(), REQUEST_LIMIT).await?;
+        let starts = connection.request(&ask(EARLIEST, ALL), Vec::new(), REQUEST_LIMIT).await?;
+        let readable_ends = connection.request(&ask(LATEST, settings.isolation), Vec::new(), REQUEST_LIMIT).await?;
+        // The last of them: an end that was asked before could lie before a readable one.
+        let ends = match settings.isolation {
+            ALL => readable_ends.clone(),
+            _ => connection.request(&ask(LATEST, ALL), Vec::new(), REQUEST_LIMIT).await?,
+        };
         for (partition, committed) in open {
-            let start = starts.partitions.iter().find(|listed| listed.partition == partition);
-            let end = ends.partitions.iter().find(|listed| listed.partition == partition);
-            let (Some(start), Some(end)) = (start, end) else {
-                cycle.troubles.push((partition, Trouble::Code(-1)));
-                continue;
-            };
-            if let Some(code) = [start.error, end.error].into_iter().find(|code| *code != 0) {
+            let listed = [&starts, &readable_ends, &ends].map(|answer| answer.of(partition));
+            let [Ok(start), Ok(readable_end), Ok(end)] = listed else {
+                let code = listed.into_iter().find_map(Result::err).unwrap_or(-1);
                 cycle.troubles.push((partition, Trouble::Code(code)));
                 continue;
-            }
-            let decision = decide(
-                assignment,
-                &settings.topic,
-                partition,
-                committed.as_ref(),
-                start.offset,
-                end.offset,
-                settings.reset,
-            );
+            };
+            let log = Log { start, readable_end, end };
+            let decision = decide(assignment, &settings.topic, partition, committed.as_ref(), log, settings.reset);
             if let Start::At { offset, .. } = decision {
                 self.set_stage(partition, Stage::At(offset));
             }

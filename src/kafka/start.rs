@@ -52,14 +52,24 @@ pub enum Why {
     },
 }
 
-/// Decides for one partition of an assignment. `log_start` and `log_end` are its leader's.
+/// What a partition's leader says of its log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// The first offset that is there.
+    pub start: i64,
+    /// The next offset after what may be read now: before an open transaction under read_committed.
+    pub readable_end: i64,
+    /// The next offset after all that the log holds (its high watermark).
+    pub end: i64,
+}
+
+/// Decides for one partition of an assignment.
 pub fn decide(
     assignment: &Assignment,
     topic: &str,
     partition: i32,
     committed: Option<&Committed>,
-    log_start: i64,
-    log_end: i64,
+    log: Log,
     reset: OffsetReset,
 ) -> Start {
     let Some(committed) = committed else {
@@ -67,10 +77,10 @@ pub fn decide(
         return match reset {
             // Its records were all written after the group began: none of them is old.
             _ if known.is_some_and(|known| partition >= known) => {
-                Start::At { offset: log_start, why: Why::NewPartition }
+                Start::At { offset: log.start, why: Why::NewPartition }
             }
-            OffsetReset::Earliest => Start::At { offset: log_start, why: Why::Earliest },
-            OffsetReset::Latest => Start::At { offset: log_end, why: Why::Latest },
+            OffsetReset::Earliest => Start::At { offset: log.start, why: Why::Earliest },
+            OffsetReset::Latest => Start::At { offset: log.readable_end, why: Why::Latest },
             OffsetReset::None => Start::Wait {
                 why: format!(
                     "partition {partition} of {topic} has no committed offset and KAFKA_AUTO_OFFSET_RESET is none; commit \
@@ -81,14 +91,15 @@ pub fn decide(
     };
     let offset = committed.offset;
     if committed.note.as_ref().is_some_and(|note| !note.is_of(assignment.topic_id)) {
-        return Start::At { offset: log_start, why: Why::Recreated { committed: offset } };
+        return Start::At { offset: log.start, why: Why::Recreated { committed: offset } };
     }
-    if offset < log_start {
-        let why = Why::Deleted { committed: offset, lost: log_start - offset };
-        return Start::At { offset: log_start, why };
+    if offset < log.start {
+        let why = Why::Deleted { committed: offset, lost: log.start - offset };
+        return Start::At { offset: log.start, why };
     }
-    if offset > log_end {
-        return Start::At { offset: log_start, why: Why::BeyondEnd { committed: offset, end: log_end } };
+    // Between the two ends it is no fault: it was committed by a reader of open transactions, or by hand.
+    if offset > log.end {
+        return Start::At { offset: log.start, why: Why::BeyondEnd { committed: offset, end: log.end } };
     }
     Start::At { offset, why: Why::Committed }
 }
@@ -119,7 +130,8 @@ mod tests {
         use OffsetReset::{Earliest, Latest, None as Nothing};
         let at = |offset, why| Start::At { offset, why };
         let foreign = Committed { offset: 50, note: None };
-        // known count, partition, committed, reset, expected; the log goes from 10 to 100
+        // known count, partition, committed, reset, expected; the log goes from 10 to 120, a transaction is open at 100
+        let log = Log { start: 10, readable_end: 100, end: 120 };
         let table = [
             (None, 3, None, Earliest, at(10, Why::Earliest)),
             (None, 3, None, Latest, at(100, Why::Latest)),
@@ -131,17 +143,17 @@ mod tests {
             (Some(12), 3, Some(committed(100, 7)), Latest, at(100, Why::Committed)),
             (Some(12), 3, Some(foreign), Latest, at(50, Why::Committed)),
             (Some(12), 3, Some(committed(4, 7)), Latest, at(10, Why::Deleted { committed: 4, lost: 6 })),
-            (Some(12), 3, Some(committed(101, 7)), Latest, at(10, Why::BeyondEnd { committed: 101, end: 100 })),
+            (Some(12), 3, Some(committed(101, 7)), Latest, at(101, Why::Committed)),
+            (Some(12), 3, Some(committed(120, 7)), Latest, at(120, Why::Committed)),
+            (Some(12), 3, Some(committed(121, 7)), Latest, at(10, Why::BeyondEnd { committed: 121, end: 120 })),
             (Some(12), 3, Some(committed(50, 8)), Latest, at(10, Why::Recreated { committed: 50 })),
             (Some(12), 3, Some(committed(50, 0)), Latest, at(50, Why::Committed)),
         ];
         for (known, partition, committed, reset, expected) in table {
-            let start = decide(&assignment(known), "t", partition, committed.as_ref(), 10, 100, reset);
+            let start = decide(&assignment(known), "t", partition, committed.as_ref(), log, reset);
             assert_eq!(start, expected, "{known:?} {partition} {committed:?} {reset:?}");
         }
-        let Start::Wait { why } = decide(&assignment(None), "t", 3, None, 10, 100, Nothing) else {
-            panic!("must wait")
-        };
+        let Start::Wait { why } = decide(&assignment(None), "t", 3, None, log, Nothing) else { panic!("must wait") };
         assert!(why.contains("KAFKA_AUTO_OFFSET_RESET"), "{why}");
     }
 }

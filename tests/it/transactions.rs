@@ -116,6 +116,38 @@ fn a_start_inside_of_a_transaction_reads_only_what_is_behind_it() {
 }
 
 #[test]
+fn a_commit_behind_an_open_transaction_is_where_it_goes_on() {
+    let bench = Bench::shared("aboveopen");
+    let [holder, other] = ["holder", "other"].map(|name| format!("{}-{name}", bench.topic));
+    let steps = [
+        json!([other, "begin"]),
+        send(&bench, &other, 0, 0),
+        json!([other, "commit"]),
+        json!([holder, "begin"]),
+        send(&bench, &holder, 0, 1),
+        json!([holder, "flush"]),
+        json!([other, "begin"]),
+        send(&bench, &other, 0, 2),
+        json!([other, "commit"]),
+    ];
+    transact(&bench, &steps);
+    assert_eq!(bench.kafka.end_offsets(&bench.topic)[&0], 2, "the peer's end is the last stable offset");
+    // As a reader of open transactions leaves it, or a reset to the latest.
+    let (group, topic) = (&bench.group, &bench.topic);
+    bench.kafka.peer(&json!({"op": "commit_offsets", "group": group, "topic": topic, "offsets": {"0": 5}}));
+    let consumer = bench.start(&[]);
+    let line = consumer.wait_log(LIMIT, &["starts at the committed offset"]);
+    assert_eq!((&line["partition"], &line["offset"]), (&json!(0), &json!(5)));
+    transact(&bench, &[json!([holder, "commit"]), json!([other, "begin"]), send(&bench, &other, 0, 3)]);
+    transact(&bench, &[json!([other, "commit"])]);
+    bench.wait_committed_to_the_end(&consumer, LIMIT);
+    assert_eq!(stored(&bench), ids(&bench, &BTreeSet::from([3])), "nothing from before the commit is read again");
+    let health = consumer.wait_healthy();
+    assert_eq!(health["errors"], 0, "{health}");
+    consumer.stop();
+}
+
+#[test]
 fn read_uncommitted_takes_all_of_it() {
     let bench = Bench::shared("uncommitted");
     let name = format!("{}-one", bench.topic);

@@ -7,11 +7,13 @@ use super::wire::{Reader, WireError, put_array, put_i8, put_i32, put_i64, put_st
 pub const LATEST: i64 = -1;
 /// The timestamp that stands for its start.
 pub const EARLIEST: i64 = -2;
+/// The isolation level read_uncommitted: offsets of all that the log holds.
+pub const ALL: i8 = 0;
 
 /// Asks a leader for offsets of partitions of one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListOffsetsRequest<'a> {
-    /// 0 read_uncommitted, 1 read_committed.
+    /// [`ALL`], or 1: read_committed.
     pub isolation: i8,
     /// The topic.
     pub topic: &'a str,
@@ -55,6 +57,15 @@ pub struct ListedOffset {
 }
 
 impl ListOffsetsResponse {
+    /// A partition's offset, or its error code; -1 (unknown) when the answer does not have it.
+    pub fn of(&self, partition: i32) -> Result<i64, i16> {
+        match self.partitions.iter().find(|listed| listed.partition == partition) {
+            Some(ListedOffset { error: 0, offset, .. }) => Ok(*offset),
+            Some(listed) => Err(listed.error),
+            None => Err(-1),
+        }
+    }
+
     /// Reads the body.
     pub fn decode(reader: &mut Reader<'_>, _version: i16) -> Result<Self, WireError> {
         reader.i32()?; // throttle time
