@@ -248,6 +248,8 @@ impl Open {
 
 /// A server on the way answers a SYN at once or never.
 const MAX_CONNECT: Duration = Duration::from_secs(5);
+/// The longest a connection is kept without use, whatever an answer says: an instant has an end.
+const MAX_IDLE: Duration = Duration::from_secs(3600);
 /// Kept of an error's text.
 const MAX_ERROR: usize = 16 * 1024;
 /// Kept of a query's result: the columns of the widest tables are far smaller.
@@ -267,7 +269,7 @@ async fn still_of(host: &HostPort, address: SocketAddr, limit: Duration) -> bool
 fn keep_alive(headers: &HeaderMap) -> Duration {
     let text = headers.get("keep-alive").and_then(|value| value.to_str().ok()).unwrap_or("");
     let seconds = text.split(',').find_map(|part| part.trim().strip_prefix("timeout=")?.parse::<u64>().ok());
-    seconds.map_or(Duration::from_secs(2), |seconds| Duration::from_secs(seconds.saturating_sub(1)))
+    seconds.map_or(Duration::from_secs(2), |seconds| Duration::from_secs(seconds.saturating_sub(1)).min(MAX_IDLE))
 }
 
 /// The answer, and whether its body was read to the end.
@@ -346,6 +348,18 @@ fn encode(text: &str, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_is_kept_for_as_long_as_the_server_says_and_an_hour_at_most() {
+        let kept = |text: &str| {
+            let value = HeaderValue::from_str(text).unwrap();
+            keep_alive(&HeaderMap::from_iter([(hyper::header::HeaderName::from_static("keep-alive"), value)])).as_secs()
+        };
+        assert_eq!(keep_alive(&HeaderMap::new()), Duration::from_secs(2));
+        assert_eq!([kept("timeout=10, max=10000"), kept("max=5, timeout=3"), kept("timeout=0")], [9, 2, 0]);
+        assert_eq!(kept("timeout=18446744073709551615"), 3600);
+        assert_eq!(kept("timeout=soon"), 2);
+    }
 
     #[test]
     fn parameters_are_encoded() {
