@@ -315,16 +315,19 @@ pub(super) fn dedup(engine: &str, engine_full: &str, server_window: u64) -> Dedu
     if !engine.ends_with("MergeTree") {
         return Dedup::Off;
     }
-    // SharedMergeTree is the cloud's replicated engine.
-    if engine.starts_with("Replicated") || engine.starts_with("Shared") {
-        return Dedup::Replicated;
-    }
     let settings = engine_full.rsplit_once(" SETTINGS ").map_or("", |(_, settings)| settings);
-    let own = settings.split(',').find_map(|setting| {
-        let (name, value) = setting.split_once('=')?;
-        (name.trim() == "non_replicated_deduplication_window").then(|| value.trim().parse().ok())?
-    });
-    match own.unwrap_or(server_window) {
+    let own = |wanted: &str| {
+        settings.split(',').find_map(|setting| {
+            let (name, value) = setting.split_once('=')?;
+            (name.trim() == wanted).then(|| value.trim().parse::<u64>().ok())?
+        })
+    };
+    // SharedMergeTree is the cloud's replicated engine. It has a window unless the table is told otherwise.
+    if engine.starts_with("Replicated") || engine.starts_with("Shared") {
+        let off = own("replicated_deduplication_window") == Some(0);
+        return if off { Dedup::Off } else { Dedup::Replicated };
+    }
+    match own("non_replicated_deduplication_window").unwrap_or(server_window) {
         0 => Dedup::Off,
         parts => Dedup::Window(parts),
     }
@@ -420,6 +423,9 @@ mod tests {
         assert_eq!(dedup("MergeTree", "MergeTree ORDER BY a", 0), Dedup::Off);
         assert_eq!(dedup("SummingMergeTree", "SummingMergeTree ORDER BY a", 7).to_string(), "window 7");
         assert_eq!(dedup("ReplicatedMergeTree", "", 0).to_string(), "replicated");
+        let full = "ReplicatedMergeTree('/p', 'r') ORDER BY a SETTINGS replicated_deduplication_window = 0";
+        assert_eq!(dedup("ReplicatedMergeTree", full, 7), Dedup::Off);
+        assert_eq!(dedup("SharedMergeTree", &full.replace("= 0", "= 100"), 0), Dedup::Replicated);
         assert_eq!(dedup("Null", "Null", 7).to_string(), "off");
     }
 }
