@@ -161,6 +161,8 @@ const QUICK: u32 = 3;
 const LOG_EVERY: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
+/// How often a topic may still be missing right after it was created.
+const SETTLING: u32 = 10;
 /// The class of rows that only the server refuses.
 pub const SERVER: &str = "server";
 const MAX_REASON: usize = 1000;
@@ -198,11 +200,13 @@ impl DeadLetters {
     async fn write(&mut self, letters: &[Letter], stop: &mut watch::Receiver<bool>) -> Delivered {
         let mut parcels = parcels(letters);
         let mut backoff = Backoff::new(FIRST_PAUSE, MAX_PAUSE);
+        let mut created = 0;
         while let Some(parcel) = parcels.pop_front() {
             let error = match self.send(&parcel).await {
                 Ok(()) => {
                     self.acknowledged(parcel.letters.len());
                     backoff.reset();
+                    created = 0;
                     continue;
                 }
                 Err(ProduceError::TooLarge { .. }) if parcel.letters.len() > 1 => {
@@ -215,13 +219,16 @@ impl DeadLetters {
                     parcels.push_front(Parcel { bare: true, ..parcel });
                     continue;
                 }
-                Err(ProduceError::Missing { .. }) => match self.create().await {
-                    Ok(()) => {
+                Err(missing @ ProduceError::Missing { .. }) => match self.create().await {
+                    Ok(()) if created < SETTLING => {
+                        created += 1;
                         parcels.push_front(parcel);
                         // Brokers other than the one that created it hear of it a little later.
                         sleep(FIRST_PAUSE).await;
                         continue;
                     }
+                    // There and not there: one that is being deleted cannot be created, nor written to.
+                    Ok(()) => missing,
                     Err(error) => error,
                 },
                 Err(error) => error,
