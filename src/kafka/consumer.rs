@@ -452,11 +452,13 @@ impl Consumer {
         }
     }
 
-    fn rewind(&self, rewind: Rewind) {
+    fn rewind(&mut self, rewind: Rewind) {
         let Some(fetching) = &self.fetching else { return };
+        let partition = rewind.partition;
         if let Err(fault) = fetching.rewinds.try_send(rewind) {
             // The fetcher's queue is full or it has ended: the next answer of this partition astray asks again.
-            warn!(%fault, "cannot rewind a partition yet");
+            self.damage.remove(&partition);
+            warn!(partition, %fault, "cannot rewind a partition yet");
         }
     }
 }

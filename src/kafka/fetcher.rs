@@ -79,7 +79,8 @@ impl Fetcher {
     ) -> (Self, mpsc::Receiver<Fetched>, mpsc::Sender<Rewind>) {
         // Starts are small and few; answers are bounded by the leaders' slots.
         let (out, fetched) = mpsc::channel(64);
-        let (rewind, rewinds) = mpsc::channel(64);
+        // Every partition may have to be read again at once, and once more before that is done.
+        let (rewind, rewinds) = mpsc::channel(2 * stages.len().max(32));
         let now = Instant::now();
         let parked = stages.into_iter().map(|(index, stage)| (index, (stage, now))).collect();
         let fetcher = Self {
