@@ -128,8 +128,11 @@ impl Group {
                     self.state = State::Starting { member, share, not_before: now + pause, looked };
                 }
             }
-            State::Working { member, held, .. } => {
+            State::Working { member, mut held, .. } => {
                 let why = self.changed(&member.snapshot, &counts, held.assignment.topic_id);
+                if counts.contains_key(&self.settings.topic) {
+                    held.parked.clear();
+                }
                 self.state = State::Working { member, held, check_at: now + CHECK_INTERVAL };
                 if let Some(why) = why {
                     self.revoke(why, now);
@@ -393,7 +396,9 @@ impl Group {
 
     fn revoke(&mut self, why: &'static str, now: Instant) {
         match std::mem::replace(&mut self.state, State::Ended) {
-            State::Working { member, held, .. } => {
+            State::Working { member, mut held, .. } => {
+                // The last chance of commits that were not taken before.
+                held.parked.clear();
                 let deadline = now + self.settings.rebalance_timeout.mul_f64(0.7);
                 info!(why, generation = member.identity.generation, "giving the partitions back");
                 self.phase = Phase::Revoking { deadline, why };

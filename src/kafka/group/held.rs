@@ -16,6 +16,7 @@ pub(super) struct Held {
     pub(super) assignment: Assignment,
     pub(super) committed: BTreeMap<i32, Commit>,
     pub(super) commit_not_before: Instant,
+    /// Offsets whose commit was refused: tried again when metadata shows the topic, and before the partitions go.
     pub(super) parked: BTreeMap<i32, i64>,
     pub(super) notes: Notes,
 }

@@ -194,6 +194,10 @@ fn commits_what_is_new_and_ours_in_this_epoch() {
     assert_eq!(committed(bench.next()), [(0, 6, String::new())], "without the note that was too large");
     bench.commit(&[(0, 3)]);
     assert!(matches!(bench.next(), Step::Wait { .. }), "parked: the topic is gone");
+    bench.metadata(7, 2);
+    assert_eq!(committed(bench.next()), [(0, 6, String::new())], "the topic is there: tried again");
+    bench.commit(&[(0, 29)]);
+    assert!(matches!(bench.next(), Step::Wait { .. }), "parked: no right to it");
     let stale = Intent { epoch: 0, offsets: BTreeMap::from([(0, 99)]), ..Intent::default() };
     bench.group.intend(stale);
     assert!(matches!(bench.next(), Step::Wait { .. }), "offsets of another epoch are not committed");

@@ -49,7 +49,7 @@ pub enum Verdict {
     LostWithId,
     /// Only this partition: commit again without the note beside the offset.
     WithoutNote,
-    /// Only this partition: leave it until the metadata says something new.
+    /// Only this partition: leave it until the metadata shows the topic, or the partitions go.
     Park,
     /// For good.
     Refused,
