@@ -342,6 +342,8 @@ impl Pipeline {
             let ended = inserter.insert(&insert, &mut fence, &mut stop).await;
             (inserter, Done::Insert(ended))
         });
+        // The last batch of a stop: nobody may be there any more to note it later.
+        self.note_doubts();
     }
 
     fn away<F>(&mut self, what: Job, work: impl FnOnce(Box<Inserter>) -> F)

@@ -1,6 +1,8 @@
 //! The outcome of an insert is unknown when the partitions change hands: with a deduplication window nothing is lost and
 //! nothing doubled, whoever owns them next.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::harness::fleet::LIMIT;
@@ -137,6 +139,34 @@ fn a_server_that_hangs_past_the_limits_of_a_rebalance_and_a_stop() {
     wait_said(&fleet, &TOOK_UP, "nobody was told");
     let series = Series::end("a stop and a rebalance while ClickHouse hangs", fleet, load.stop(), &[]);
     assert_eq!(series.duplicates, 0);
+}
+
+#[test]
+fn a_kill_while_a_stop_waits_for_its_last_insert() {
+    let clickhouse = ClickHouse::start("ingest", "sandarb");
+    let bench = Bench::new("laststop", Kafka::shared(), &clickhouse, WITH_WINDOW);
+    let session = [("KAFKA_SESSION_TIMEOUT_MS", "6000"), ("KAFKA_HEARTBEAT_INTERVAL_MS", "1000")];
+    // Neither full nor old: only the stop sends it.
+    let gone = bench.start(&[session[0], session[1], ("BATCH_TIMEOUT_MS", "600000")]);
+    let all = bench.produce(300);
+    gone.wait(LIMIT, "all events are held", || {
+        let consumed = gone.health()?.1["events_consumed"].as_u64();
+        if consumed == Some(all.end) { Ok(()) } else { Err(format!("{consumed:?}")) }
+    });
+    clickhouse.signal("STOP");
+    gone.signal("TERM");
+    // Long before the time limit of the insert, 20 s.
+    wait_until(Duration::from_secs(10), "the insert under way is noted", || {
+        let notes = bench.kafka.notes(&bench.group, &bench.topic);
+        if notes.iter().any(|note| note.contains("parts=")) { Ok(()) } else { Err(format!("{notes:?}")) }
+    });
+    gone.kill9();
+    clickhouse.signal("CONT");
+    let next = bench.start(&session);
+    next.wait_log(LIMIT, &TOOK_UP);
+    bench.wait_committed_to_the_end(&next, LIMIT);
+    next.stop();
+    bench.assert_exactly_once(all);
 }
 
 #[test]

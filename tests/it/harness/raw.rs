@@ -1,9 +1,10 @@
-//! Records as bytes, by the project's own code: librdkafka's Python client takes no header key that is not UTF-8.
+//! Records and notes as bytes, by the project's own code: librdkafka's Python client takes no header key that is not UTF-8.
 
 use std::sync::Arc;
 
 use rskafka::messenger::Messenger;
 use sandarb_consumer::kafka::protocol::fetch::{FetchAnswer, FetchRequest};
+use sandarb_consumer::kafka::protocol::offset_fetch::OffsetFetchRequest;
 use sandarb_consumer::kafka::protocol::produce::RawProduceRequest;
 use sandarb_consumer::kafka::records::batch;
 use sandarb_consumer::kafka::records::compression::Decompressor;
@@ -12,6 +13,7 @@ use sandarb_consumer::kafka::records::write::{BatchWriter, Codec, Header, NewRec
 use tokio::net::TcpStream;
 
 use super::Kafka;
+use super::bench::PARTITIONS;
 
 /// A record, or what is to become one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -95,6 +97,15 @@ impl Kafka {
             }
         }
         records
+    }
+
+    /// What is noted beside the group's committed offsets: librdkafka's Python client reads on behind the note's end.
+    pub(crate) fn notes(&self, group: &str, topic: &str) -> Vec<String> {
+        let partitions: Vec<i32> = (0..PARTITIONS).collect();
+        let request = OffsetFetchRequest { group_id: group, topic, partitions: &partitions };
+        let answer = self.ask(async |messenger| messenger.request(request).await.unwrap());
+        assert_eq!(answer.error, 0);
+        answer.partitions.into_iter().map(|committed| committed.metadata).collect()
     }
 
     fn ask<T>(&self, ask: impl AsyncFnOnce(Messenger<TcpStream>) -> T) -> T {
