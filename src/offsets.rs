@@ -173,6 +173,17 @@ impl Tracker {
         }
     }
 
+    /// The partition's log was cut and goes on elsewhere: what was closed of it before is committed no more, whatever
+    /// becomes of it. Its offsets may mean other records now.
+    pub fn moved(&mut self, partition: i32) {
+        self.partitions.remove(&partition);
+    }
+
+    /// Whether a closed batch that is not settled still stands for its range of this partition.
+    pub fn counts(&self, batch: u64, partition: i32) -> bool {
+        self.partitions.get(&partition).is_some_and(|open| open.iter().any(|entry| entry.batch == batch))
+    }
+
     /// Whether every closed batch is settled.
     pub fn is_clean(&self) -> bool {
         self.partitions.values().all(VecDeque::is_empty)
@@ -246,6 +257,23 @@ mod tests {
         tracker.closed(3, &ranges(&[(0, 10, 30)]));
         assert_eq!(tracker.settled(3), BTreeMap::new(), "the first is still open");
         assert_eq!(tracker.settled(1), BTreeMap::from([(0, 30)]));
+        assert!(tracker.is_clean());
+    }
+
+    #[test]
+    fn a_partition_whose_log_was_cut_is_committed_for_what_comes_after_only() {
+        let mut tracker = Tracker::default();
+        tracker.closed(1, &ranges(&[(0, 100, 200), (1, 0, 5)]));
+        tracker.closed(2, &ranges(&[(0, 200, 250)]));
+        tracker.moved(0);
+        assert_eq!(
+            [(1, 0), (1, 1), (2, 0)].map(|(batch, partition)| tracker.counts(batch, partition)),
+            [false, true, false]
+        );
+        tracker.closed(3, &ranges(&[(0, 0, 30)]));
+        assert_eq!(tracker.settled(1), BTreeMap::from([(1, 5)]));
+        assert_eq!(tracker.settled(2), BTreeMap::new());
+        assert_eq!(tracker.settled(3), BTreeMap::from([(0, 30)]));
         assert!(tracker.is_clean());
     }
 

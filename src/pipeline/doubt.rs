@@ -144,7 +144,9 @@ impl Pipeline {
         let mut parts: Vec<Part> = self.unsettled.values().flatten().cloned().collect();
         match &self.slot {
             Slot::Away { what, .. } => match &**what {
-                Job::Insert(sent) if sent.era == self.era => parts.push(Part::of(&sent.ranges)),
+                Job::Insert(sent) if sent.era == self.era && self.is_whole(sent.batch, &sent.ranges) => {
+                    parts.push(Part::of(&sent.ranges));
+                }
                 Job::Part { era, rest, .. } if *era == self.era => parts.push(rest.part().clone()),
                 Job::Insert(_) | Job::Part { .. } | Job::Ask => {}
             },

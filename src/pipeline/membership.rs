@@ -36,9 +36,15 @@ impl Pipeline {
                 }
                 Phase::Draining | Phase::Flushing | Phase::Leaving => {}
             },
-            // The ranges of one batch must not go back.
-            Event::Moved { .. } if !self.batch.is_empty() => self.close(Why::Moved),
-            Event::Moved { partition } => self.log_was_cut(partition),
+            Event::Moved { partition } => {
+                if self.batch.is_empty() {
+                    self.log_was_cut(partition);
+                } else {
+                    // The ranges of one batch must not go back.
+                    self.close(Why::Moved);
+                }
+                self.commit_from_here(partition);
+            }
             Event::Lost { why } => {
                 info!(why, "the partitions are gone");
                 self.begin_era();

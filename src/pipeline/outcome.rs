@@ -38,11 +38,14 @@ impl Pipeline {
                 self.hold_back();
                 self.read_again(batch, &ranges, on_wire_unknown);
             }
-            Ended::BadRows { failure, on_wire_unknown: false } if self.phase == Phase::Working => {
+            Ended::BadRows { failure, on_wire_unknown: false }
+                if self.phase == Phase::Working && self.is_whole(batch, &ranges) =>
+            {
                 self.isolate(batch, &ranges, rows, &failure);
             }
             Ended::BadRows { failure, on_wire_unknown } => {
-                // An earlier attempt may have stored the rows: the batch read anew says for certain what is refused.
+                // An earlier attempt may have stored the rows, or their log is another one by now: the batch read anew says
+                // for certain what is refused.
                 error!(rows, cause = %failure, "ClickHouse refuses a row of this batch; reading it again");
                 self.hold_back();
                 self.read_again(batch, &ranges, on_wire_unknown);
@@ -108,9 +111,38 @@ impl Pipeline {
         }
     }
 
+    /// A partition's log was cut: nothing that was read of it before is committed any more, or read again.
+    pub(super) fn commit_from_here(&mut self, partition: i32) {
+        self.tracker.moved(partition);
+        for parts in self.unsettled.values_mut() {
+            parts.retain(|part| part.spans().iter().all(|span| span.partition != partition));
+        }
+        // A batch that was settled as it was closed may just have said otherwise.
+        let position = self.consumer.position(partition);
+        self.consumer.commit(&position.map(|position| (partition, position)).into_iter().collect());
+    }
+
+    /// Where a batch that is not settled begins, in the partitions that it still stands for.
+    fn firsts(&self, batch: u64, ranges: &Ranges) -> BTreeMap<i32, i64> {
+        let counts = ranges.iter().filter(|(partition, _)| self.tracker.counts(batch, *partition));
+        counts.map(|(partition, range)| (partition, range.first)).collect()
+    }
+
+    /// Whether no log of such a batch was cut meanwhile.
+    pub(super) fn is_whole(&self, batch: u64, ranges: &Ranges) -> bool {
+        ranges.iter().all(|(partition, _)| self.tracker.counts(batch, partition))
+    }
+
     /// Forgets a batch and all that was read behind it, and goes back to the first offsets. What may be stored is read
     /// with the same ranges, what certainly is not with any.
     fn read_again(&mut self, batch: u64, ranges: &Ranges, may_be_stored: bool) {
+        let (firsts, whole) = (self.firsts(batch, ranges), self.is_whole(batch, ranges));
+        if may_be_stored && !whole {
+            warn!(
+                "the log of a batch that may be stored was cut; what is left of it is read anew and may be stored twice"
+            );
+        }
+        let may_be_stored = may_be_stored && whole;
         if may_be_stored && self.phase == Phase::Working {
             return self.send_again(batch, ranges);
         }
@@ -119,7 +151,7 @@ impl Pipeline {
         }
         self.tracker.forgotten(batch);
         let mut from = self.forget_unsent();
-        from.extend(ranges.iter().map(|(partition, range)| (partition, range.first)));
+        from.extend(firsts);
         if self.phase == Phase::Working {
             self.seek(&from);
         }
@@ -129,9 +161,9 @@ impl Pipeline {
     pub(super) fn forget_unsent(&mut self) -> BTreeMap<i32, i64> {
         let mut from = self.batch.forget();
         if let Some(pending) = self.waiting.take() {
-            self.tracker.forgotten(pending.batch);
             // What was closed lies before what is open.
-            from.extend(pending.ranges.iter().map(|(partition, range)| (partition, range.first)));
+            from.extend(self.firsts(pending.batch, &pending.ranges));
+            self.tracker.forgotten(pending.batch);
         }
         from
     }
