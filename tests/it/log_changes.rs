@@ -71,6 +71,37 @@ fn records_deleted_under_the_running_program_are_counted_as_lost() {
 }
 
 #[test]
+fn a_batch_on_the_wire_takes_no_commit_back_behind_a_cut() {
+    let clickhouse = ClickHouse::start("ingest", "sandarb");
+    let bench = Bench::new("cut_wire", Kafka::shared(), &clickhouse, SHIPPED);
+    bench.produce(200);
+    let consumer = bench.start(&[("BATCH_SIZE", "100"), ("CLICKHOUSE_TIMEOUT_MS", "60000")]);
+    bench.wait_committed_to_the_end(&consumer, LIMIT);
+    clickhouse.signal("STOP");
+    bench.produce(100);
+    consumer.wait(LIMIT, "a full batch is on the wire", || {
+        let consumed = consumer.health()?.1["events_consumed"].as_u64();
+        if consumed == Some(300) { Ok(()) } else { Err(format!("{consumed:?}")) }
+    });
+    consumer.signal("STOP");
+    // For longer than the fetch that is under way waits, and less than another batch.
+    bench.produce_at(60, Some(50.0)).wait();
+    let ends = bench.kafka.end_offsets(&bench.topic);
+    delete_records(&bench, &ends);
+    consumer.signal("CONT");
+    wait_until(LIMIT, "a new start is committed", || {
+        let committed = bench.kafka.committed(&bench.group, &bench.topic);
+        let moved = committed.iter().any(|(partition, offset)| ends[partition] == *offset);
+        if moved { Ok(()) } else { Err(format!("{committed:?}")) }
+    });
+    clickhouse.signal("CONT");
+    bench.wait_committed_to_the_end(&consumer, LIMIT);
+    consumer.stop();
+    assert_eq!(bench.kafka.committed(&bench.group, &bench.topic), ends, "what was deleted is over");
+    assert!(bench.rows() >= 300);
+}
+
+#[test]
 fn a_committed_offset_beyond_the_end_goes_on_at_the_start() {
     let bench = Bench::shared("beyond");
     let indices = bench.produce(300);
