@@ -249,6 +249,28 @@ async fn after_an_unknown_outcome_no_other_address_is_asked() {
     assert!(second.seen.try_recv().is_err());
 }
 
+#[tokio::test]
+async fn while_rows_given_up_may_be_stored_nothing_goes_to_another_address() {
+    let first = Peer::start(vec![Act::AnswerAndClose(String::new())]).await;
+    let mut second = Peer::start(vec![Act::Answer(stored())]).await;
+    let mut bench = Bench::new(&[first.port, second.port]);
+    bench.stop.send_replace(true);
+    let ended = bench.insert().await;
+    assert!(matches!(ended, Ended::Forgotten { on_wire_unknown: true, .. }), "{ended:?}");
+    bench.inserter.stay(true);
+    for _ in 0..2 {
+        assert!(bench.inserter.probe().await.is_err());
+        assert!(bench.inserter.describe().await.is_err());
+        let ended = bench.insert().await;
+        assert!(matches!(ended, Ended::Forgotten { on_wire_unknown: false, .. }), "{ended:?}");
+    }
+    assert!(second.seen.try_recv().is_err());
+    bench.inserter.stay(false);
+    bench.stop.send_replace(false);
+    assert_eq!(bench.stored_after().await, 2);
+    second.requests(1).await;
+}
+
 /// A server's answers about a table as they were recorded, but for the engine: no server with a Keeper is at hand, so this
 /// is all that is shown of replicated tables.
 fn described(engine: &str) -> Vec<Act> {

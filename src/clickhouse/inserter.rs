@@ -71,6 +71,10 @@ pub struct Inserter {
     /// Tells this process's query ids from those of another that sends the same token.
     nonce: u64,
     sent: u64,
+    /// No other address is asked: an earlier insert may have stored its rows at this one.
+    stay: bool,
+    /// Whether the table's replicas share what they know of tokens, so that any address is as good.
+    shared: bool,
 }
 
 impl Inserter {
@@ -84,7 +88,21 @@ impl Inserter {
         let secure = config.addresses.iter().any(|address| address.tls);
         let files = TlsFiles { ca: config.ca_file.clone(), client: None };
         let tls = secure.then(|| TlsClient::load(&files)).transpose()?;
-        Ok(Self { client: Client::new(config.clone(), tls), config, progress, nonce, sent: 0 })
+        Ok(Self {
+            client: Client::new(config.clone(), tls),
+            config,
+            progress,
+            nonce,
+            sent: 0,
+            stay: false,
+            shared: false,
+        })
+    }
+
+    /// Whether an insert of before may have stored its rows, though its outcome was not waited for: until it is sent
+    /// again and stored, questions and inserts stay with the address that it went to.
+    pub fn stay(&mut self, stay: bool) {
+        self.stay = stay;
     }
 
     /// Asks for the table's columns and what the server knows.
@@ -95,8 +113,11 @@ impl Inserter {
             Err(DescribeError::Garbled { .. }) => false,
             _ => true,
         };
+        if let Ok(schema) = &described {
+            self.shared = schema.dedup == Dedup::Replicated;
+        }
         if !connected {
-            self.client.next_address();
+            self.leave_address();
         }
         self.progress.send_modify(|progress| {
             progress.connected = connected;
@@ -124,7 +145,7 @@ impl Inserter {
         match failure {
             None => Ok(()),
             Some(failure) => {
-                self.client.next_address();
+                self.leave_address();
                 Err(failure)
             }
         }
@@ -238,12 +259,19 @@ impl Inserter {
     fn choose_address(&mut self, tries: &mut Tries, failure: &Failure, insert: &Insert) {
         tries.unknown |= !failure.nothing_stored;
         let shared = insert.block.schema.dedup == Dedup::Replicated;
-        if tries.unknown && !shared {
+        if (tries.unknown || self.stay) && !shared {
             if !tries.pinned {
                 self.client.pin();
                 tries.pinned = true;
             }
         } else if !failure.is_contact() || shared {
+            self.client.next_address();
+        }
+    }
+
+    /// Another address may do better, where one may be asked.
+    fn leave_address(&mut self) {
+        if self.shared || !self.stay {
             self.client.next_address();
         }
     }

@@ -53,8 +53,7 @@ impl Pipeline {
 
     /// Reads a batch that may be stored again, with its ranges, before anything else.
     pub(super) fn send_again(&mut self, batch: u64, ranges: &Ranges) {
-        let isolation = Isolation::of(batch, vec![Part::of(ranges)]);
-        self.search(isolation, ranges);
+        self.search(Isolation::of_own(batch, ranges), ranges);
         if self.hold_until.is_none() {
             self.hold_back();
         }

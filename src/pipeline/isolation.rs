@@ -69,6 +69,8 @@ pub(super) struct Isolation {
     isolated: Vec<Letter>,
     /// Inserts of this round.
     inserts: u32,
+    /// An insert from here may have stored what is in it, at the address that was asked then.
+    in_doubt: bool,
 }
 
 #[derive(Debug)]
@@ -103,7 +105,18 @@ impl Isolation {
             letters: Vec::new(),
             isolated: Vec::new(),
             inserts: 0,
+            in_doubt: false,
         }
+    }
+
+    /// A batch that may be stored: it goes out once more as it is, to the same address.
+    pub(super) fn of_own(batch: u64, ranges: &Ranges) -> Self {
+        Self { in_doubt: true, ..Self::of(batch, vec![Part::of(ranges)]) }
+    }
+
+    /// Whether another address must not be asked.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.in_doubt
     }
 
     /// Takes up the next parts to be read, each into a batch that `open` makes. Gives the first offset of each partition
@@ -224,8 +237,9 @@ impl Isolation {
         }
     }
 
-    /// A part is to be tried once more as it is.
-    pub(super) fn again(&mut self, rest: Rest) {
+    /// A part is to be tried once more as it is; it may be stored.
+    pub(super) fn again(&mut self, rest: Rest, may_be_stored: bool) {
+        self.in_doubt |= may_be_stored;
         self.todo.push_back(rest.part);
     }
 

@@ -352,7 +352,10 @@ impl Pipeline {
     {
         match std::mem::replace(&mut self.slot, Slot::Empty) {
             // A task of its own: an insert must not be cut short because something else happens.
-            Slot::Here(inserter) => self.slot = Slot::Away { job: tokio::spawn(work(inserter)), what: Box::new(what) },
+            Slot::Here(mut inserter) => {
+                inserter.stay(self.isolation.as_ref().is_some_and(|search| search.isolation.is_in_doubt()));
+                self.slot = Slot::Away { job: tokio::spawn(work(inserter)), what: Box::new(what) };
+            }
             other => self.slot = other,
         }
     }

@@ -110,14 +110,14 @@ impl Pipeline {
                 }
             }
             Ended::BadRows { on_wire_unknown: false, .. } => isolation.split(rest),
-            Ended::SchemaChanged { failure, .. } => {
+            Ended::SchemaChanged { failure, on_wire_unknown } => {
                 warn!(cause = %failure, "the table has changed; reading its columns");
-                isolation.again(rest);
+                isolation.again(rest, on_wire_unknown);
                 self.describe_at = Instant::now();
                 self.hold_back();
             }
-            Ended::BadRows { .. } | Ended::Forgotten { .. } => {
-                isolation.again(rest);
+            Ended::BadRows { on_wire_unknown, .. } | Ended::Forgotten { on_wire_unknown, .. } => {
+                isolation.again(rest, on_wire_unknown);
                 self.hold_back();
             }
         }

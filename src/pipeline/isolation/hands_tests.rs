@@ -261,7 +261,7 @@ impl World {
                         let reason = Reason { class: "server", column: None, text: "no".into(), code: Some(469) };
                         isolation.refused(rest, reason);
                     }
-                    Outcome::Unknown if self.dice.one_in(2) => isolation.again(rest),
+                    Outcome::Unknown if self.dice.one_in(2) => isolation.again(rest, true),
                     Outcome::Unknown => {
                         let mut parts = isolation.parts();
                         parts.push(rest.part().clone());
