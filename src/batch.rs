@@ -102,7 +102,8 @@ impl Batch {
     /// An empty batch for a table and a topic. `keeps_letters`: rejected records are dead letters, else nothing.
     pub fn new(schema: &Arc<Schema>, origin: Origin, shape: Shape, keeps_letters: bool) -> Self {
         Self {
-            rows: Rows::new(schema, origin.clone()).compressed(shape.compression),
+            // Columns grow by half: a batch that is full has that much more room, which the next one needs as well.
+            rows: Rows::new(schema, origin.clone()).compressed(shape.compression).keeping(2 * shape.bytes),
             origin,
             ranges: Ranges::default(),
             opened_at: None,

@@ -128,6 +128,11 @@ impl Cells {
         self.column.bytes() + if self.lacking > 0 { self.rows } else { 0 }
     }
 
+    /// Bytes set aside for rows, those that are held among them.
+    pub fn room(&self) -> usize {
+        self.column.room() + self.nulls.marks.capacity()
+    }
+
     /// The values.
     pub fn column(&self) -> &Column {
         &self.column

@@ -126,6 +126,10 @@ impl Decimals {
         self.data.len()
     }
 
+    pub(super) fn room(&self) -> usize {
+        self.data.capacity()
+    }
+
     pub(super) fn truncate(&mut self, rows: usize) {
         self.data.truncate(rows * self.width);
     }

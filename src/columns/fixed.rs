@@ -36,6 +36,10 @@ impl<const W: usize> Fixed<W> {
         self.data.len()
     }
 
+    pub(super) fn room(&self) -> usize {
+        self.data.capacity()
+    }
+
     pub(super) fn truncate(&mut self, rows: usize) {
         self.data.truncate(rows * W);
     }
@@ -102,6 +106,10 @@ impl Integers {
         self.data.len()
     }
 
+    pub(super) fn room(&self) -> usize {
+        self.data.capacity()
+    }
+
     pub(super) fn truncate(&mut self, rows: usize) {
         self.data.truncate(rows * self.width);
     }
@@ -158,6 +166,10 @@ impl FixedStrings {
 
     pub(super) fn bytes(&self) -> usize {
         self.data.len()
+    }
+
+    pub(super) fn room(&self) -> usize {
+        self.data.capacity()
     }
 
     pub(super) fn truncate(&mut self, rows: usize) {

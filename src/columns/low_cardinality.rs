@@ -85,6 +85,14 @@ impl LowCardinality {
         }
     }
 
+    /// But for the table, whose size has a limit.
+    pub(super) fn room(&self) -> usize {
+        match &self.store {
+            Store::Dictionary(dictionary) => dictionary.indexes.capacity() * 2 + dictionary.keys.capacity(),
+            Store::Plain(strings) => strings.room(),
+        }
+    }
+
     pub(super) fn truncate(&mut self, rows: usize) {
         match &mut self.store {
             Store::Dictionary(dictionary) => dictionary.truncate(rows),

@@ -164,6 +164,11 @@ impl Column {
         each!(self, inner => inner.bytes())
     }
 
+    /// Bytes set aside for rows, those that are held among them.
+    pub fn room(&self) -> usize {
+        each!(self, inner => inner.room())
+    }
+
     /// Appends what stands where there is no value: what the server itself takes for the type's default, so that the
     /// row can be read even where nothing marks it as NULL.
     pub fn push_missing(&mut self) {

@@ -60,6 +60,10 @@ impl Arrays {
         self.offsets.data.len() + self.items.bytes()
     }
 
+    pub(super) fn room(&self) -> usize {
+        self.offsets.data.capacity() + self.items.room()
+    }
+
     pub(super) fn truncate(&mut self, rows: usize) {
         let items = self.offsets.truncate(rows);
         self.items.truncate(items);
@@ -112,6 +116,10 @@ impl Maps {
         self.offsets.data.len() + self.keys.bytes() + self.values.bytes()
     }
 
+    pub(super) fn room(&self) -> usize {
+        self.offsets.data.capacity() + self.keys.room() + self.values.room()
+    }
+
     pub(super) fn truncate(&mut self, rows: usize) {
         let items = self.offsets.truncate(rows);
         self.keys.truncate(items);
@@ -154,6 +162,10 @@ impl Jsons {
 
     pub(super) fn bytes(&self) -> usize {
         self.texts.bytes()
+    }
+
+    pub(super) fn room(&self) -> usize {
+        self.texts.room()
     }
 
     pub(super) fn truncate(&mut self, rows: usize) {

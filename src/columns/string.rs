@@ -96,6 +96,10 @@ impl Strings {
         self.filled
     }
 
+    pub(super) fn room(&self) -> usize {
+        self.data.capacity()
+    }
+
     pub(super) fn truncate(&mut self, rows: usize) {
         if rows >= self.rows {
             return;

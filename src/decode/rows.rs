@@ -110,6 +110,8 @@ pub struct Rows {
     /// Rows whose event_time is the time of encoding, because neither the event nor its record had one.
     untimed: Vec<usize>,
     frames: Frames,
+    /// Bytes of room that the columns may keep from batch to batch.
+    keeps: usize,
 }
 
 /// The namespace of the ids given to events without one. Never changes: a replay must give the same ids.
@@ -142,6 +144,7 @@ impl Rows {
             ingested_at,
             untimed: Vec::new(),
             frames: Frames::new(Compression::Lz4),
+            keeps: usize::MAX,
             schema: Arc::clone(schema),
         }
     }
@@ -150,6 +153,12 @@ impl Rows {
     #[must_use]
     pub fn compressed(self, compression: Compression) -> Self {
         Self { frames: Frames::new(compression), ..self }
+    }
+
+    /// The same with no more than so many bytes of room kept in its columns from batch to batch.
+    #[must_use]
+    pub fn keeping(self, bytes: usize) -> Self {
+        Self { keeps: bytes, ..self }
     }
 
     /// Appends an event as one row, or says why it cannot; then the rows are as before.
@@ -203,7 +212,7 @@ impl Rows {
         self.fast = false;
     }
 
-    /// Encodes the rows and starts over; the columns keep their room. `now` becomes their ingested_at.
+    /// Encodes the rows and starts over, as [`Rows::clear`] does. `now` becomes their ingested_at.
     pub fn encode(&mut self, now: SystemTime) -> Block {
         let now = Moment::from_clock(now);
         if let Some(cells) = self.ingested_at.and_then(|at| self.cells.get_mut(at)) {
@@ -221,10 +230,23 @@ impl Rows {
         block
     }
 
-    /// Forgets the rows; the columns keep their room.
+    /// Bytes set aside for rows, those that are held among them.
+    pub fn room(&self) -> usize {
+        self.cells.iter().map(Cells::room).sum()
+    }
+
+    /// Forgets the rows; the columns keep their room, within bounds: a large value now in one column and now in another
+    /// would leave each of them at its largest.
     pub fn clear(&mut self) {
         for cells in &mut self.cells {
             cells.clear();
+        }
+        if self.room() > self.keeps {
+            let share = self.keeps / self.cells.len().max(1);
+            let columns = self.schema.columns.iter();
+            for (cells, column) in self.cells.iter_mut().zip(columns).filter(|(cells, _)| cells.room() > share) {
+                *cells = Cells::new(&column.data_type, column.missing);
+            }
         }
         self.untimed.clear();
         self.rows = 0;

@@ -467,3 +467,33 @@ fn null_and_no_such_key_are_the_same() {
         assert!(zero, "{type_name}: {absent:?}");
     }
 }
+
+#[test]
+fn the_room_of_large_values_is_given_back_and_that_of_usual_ones_kept() {
+    const KEEPS: usize = 256 << 10;
+    let names = ["a", "b", "c", "d", "e", "f"];
+    let types = ["String", "LowCardinality(String)", "JSON", "Array(String)", "Map(String, String)", "String"];
+    let columns: Vec<_> = names.iter().zip(types).map(|(name, kind)| (*name, kind, Missing::Zero)).collect();
+    let mut rows = rows(&columns).keeping(KEEPS);
+    let fill = |rows: &mut Rows, name: &str, length: usize| {
+        let text = "x".repeat(length);
+        let value = match name {
+            "c" | "e" => format!("{{\"k\":\"{text}\"}}"),
+            "d" => format!("[\"{text}\"]"),
+            _ => format!("\"{text}\""),
+        };
+        rows.push(&PLACE, format!("{{\"{name}\":{value}}}").as_bytes()).unwrap();
+    };
+    for round in 0..3 {
+        for name in names {
+            fill(&mut rows, name, 100 << 10);
+            assert!(rows.room() >= 100 << 10, "{name}");
+            rows.encode(SystemTime::now());
+            assert!(rows.room() <= KEEPS, "{} bytes are kept behind {name} of round {round}", rows.room());
+        }
+    }
+    names.iter().for_each(|name| fill(&mut rows, name, 1_000));
+    let room = rows.room();
+    rows.encode(SystemTime::now());
+    assert_eq!(rows.room(), room);
+}

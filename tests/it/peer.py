@@ -297,9 +297,10 @@ def produce_many(order):
 
 
 def produce_events(order):
-    """{topic, partition, count, size, config, event_time}: events with a metadata text of `size` bytes that compresses well, as
-    large batches as the configuration lets them become."""
+    """{topic, partition, count, size, config, event_time, fields}: events with a text of `size` bytes that compresses well in
+    each of the fields by turns (in metadata), as large batches as the configuration lets them become."""
     failed = []
+    fields = order.get("fields", ["metadata"])
     client = Producer(BOOTSTRAP | {"acks": "all"} | order.get("config", {}))
     for index in range(order["count"]):
         text = f"{index:08d} governs the prompt; "
@@ -308,7 +309,7 @@ def produce_events(order):
             "event_type": "audit",
             "org_id": f"org-{index % 50}",
             "event_time": order.get("event_time") or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "metadata": (text * (order["size"] // len(text) + 1))[: order["size"]],
+            fields[index % len(fields)]: (text * (order["size"] // len(text) + 1))[: order["size"]],
         }
         while True:
             try:
