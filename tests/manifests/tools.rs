@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
+#[path = "../support/cache.rs"]
+mod cache;
+
 /// A file of the project.
 pub(crate) fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -18,7 +21,7 @@ pub(crate) fn read(path: &str) -> String {
 pub(crate) fn kustomize(directory: &Path) -> String {
     static TOOL: OnceLock<Vec<String>> = OnceLock::new();
     let words = TOOL.get_or_init(|| {
-        let cached = cache().join("bin/kustomize").to_string_lossy().into_owned();
+        let cached = cache::cache().join("bin/kustomize").to_string_lossy().into_owned();
         let candidates: [(&[&str], &[&str]); 3] = [
             (&["kubectl", "kustomize"], &["kubectl", "version", "--client"]),
             (&["kustomize", "build"], &["kustomize", "version"]),
@@ -63,13 +66,4 @@ fn run(command: &mut Command) -> String {
     let Output { status, stdout, stderr } = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(status.success(), "{command:?}: {status}\n{}", String::from_utf8_lossy(&stderr));
     String::from_utf8(stdout).unwrap()
-}
-
-/// Where dev/setup puts what it fetches.
-fn cache() -> PathBuf {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set("SANDARB_CACHE").unwrap_or_else(|| {
-        let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-        base.expect("none of SANDARB_CACHE, XDG_CACHE_HOME, HOME is set").join("sandarb-consumer")
-    })
 }

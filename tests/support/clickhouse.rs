@@ -96,10 +96,7 @@ impl Drop for Server {
 }
 
 async fn spawn(port: u16, dir: &std::path::Path) -> Child {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache =
-        cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"))).expect("HOME is not set");
-    let python = cache.join("sandarb-consumer/venv/bin/python");
+    let python = super::cache::cache().join("venv/bin/python");
     assert!(python.exists(), "{} is missing: run dev/setup", python.display());
     let mut process = Command::new(python)
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/dev/clickhouse_server.py"))

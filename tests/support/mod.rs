@@ -3,4 +3,5 @@
 #![allow(dead_code)]
 
 pub(crate) mod bench;
+pub(crate) mod cache;
 pub(crate) mod clickhouse;

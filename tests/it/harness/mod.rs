@@ -23,6 +23,9 @@ pub(crate) mod proxy;
 pub(crate) mod raw;
 pub(crate) mod valve;
 
+#[path = "../../support/cache.rs"]
+mod cache;
+
 pub(crate) use bench::{Bench, Table};
 pub(crate) use clickhouse::ClickHouse;
 pub(crate) use consumer::Consumer;
@@ -67,11 +70,7 @@ pub(crate) fn project(path: &str) -> PathBuf {
 
 /// Where dev/setup has put Kafka and the Python environment.
 pub(crate) fn cache() -> PathBuf {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = set("SANDARB_CACHE").unwrap_or_else(|| {
-        let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-        base.expect("none of SANDARB_CACHE, XDG_CACHE_HOME, HOME is set").join("sandarb-consumer")
-    });
+    let cache = cache::cache();
     let python = cache.join("venv/bin/python");
     assert!(python.exists(), "{} is missing: run dev/setup", python.display());
     cache
