@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sandarb_consumer::clickhouse::client::{Answer, Client};
 use sandarb_consumer::config::{ClickHouseAddress, ClickHouseConfig, HostPort, Secret};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+
+use super::scratch::scratch;
 
 pub(crate) const USER: &str = "ingest";
 pub(crate) const PASSWORD: &str = "sandarb";
@@ -22,9 +23,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start() -> Self {
-        static STARTED: AtomicU32 = AtomicU32::new(0);
-        let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("sandarb-clickhouse-{}-{number}", std::process::id()));
+        let dir = scratch("clickhouse");
         // Free a moment ago; the script checks that the socket that answers is its own.
         let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
         let process = spawn(port, &dir).await;
@@ -88,6 +87,13 @@ impl Drop for Server {
     fn drop(&mut self) {
         if let Err(cause) = self.process.start_kill() {
             eprintln!("the server had ended: {cause}");
+        }
+        // Until it has ended it writes on, into what is being removed. At most ten seconds.
+        for _ in 0..1000 {
+            if !matches!(self.process.try_wait(), Ok(None)) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
         }
         if let Err(cause) = std::fs::remove_dir_all(&self.dir) {
             eprintln!("{} stays: {cause}", self.dir.display());

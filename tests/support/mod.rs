@@ -5,3 +5,4 @@
 pub(crate) mod bench;
 pub(crate) mod cache;
 pub(crate) mod clickhouse;
+pub(crate) mod scratch;

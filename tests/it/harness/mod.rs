@@ -2,8 +2,6 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,6 +23,8 @@ pub(crate) mod valve;
 
 #[path = "../../support/cache.rs"]
 mod cache;
+#[path = "../../support/scratch.rs"]
+mod scratch;
 
 pub(crate) use bench::{Bench, Table};
 pub(crate) use clickhouse::ClickHouse;
@@ -33,6 +33,7 @@ pub(crate) use fleet::{Fleet, Series, rounds};
 pub(crate) use kafka::Kafka;
 pub(crate) use load::Load;
 pub(crate) use member::Member;
+pub(crate) use scratch::scratch;
 
 /// Looks until the closure says `Ok`. Panics after the limit with what was waited for and the state seen last.
 pub(crate) fn wait_until<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
@@ -74,27 +75,4 @@ pub(crate) fn cache() -> PathBuf {
     let python = cache.join("venv/bin/python");
     assert!(python.exists(), "{} is missing: run dev/setup", python.display());
     cache
-}
-
-/// A new directory for data and logs under target/tmp. Those of test processes that have ended are removed first.
-pub(crate) fn scratch(name: &str) -> PathBuf {
-    static ROOT: OnceLock<PathBuf> = OnceLock::new();
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let root = ROOT.get_or_init(|| {
-        let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        std::fs::create_dir_all(tmp).unwrap();
-        for entry in std::fs::read_dir(tmp).unwrap().flatten() {
-            let file = entry.file_name();
-            let pid = file.to_str().and_then(|name| name.strip_prefix("it-")).and_then(|pid| pid.parse::<u32>().ok());
-            if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
-                && let Err(error) = std::fs::remove_dir_all(entry.path())
-            {
-                eprintln!("{} stays: {error}", entry.path().display());
-            }
-        }
-        tmp.join(format!("it-{}", std::process::id()))
-    });
-    let dir = root.join(format!("{name}-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
-    std::fs::create_dir_all(&dir).unwrap();
-    dir
 }
