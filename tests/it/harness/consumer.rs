@@ -1,6 +1,7 @@
 //! The program under test, as a process.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -172,4 +173,15 @@ pub(crate) fn binary() -> PathBuf {
 /// The binary that ships; memory is only measured on it.
 pub(crate) fn shipped() -> Option<PathBuf> {
     std::env::var_os("SANDARB_CONSUMER_BIN").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// Whether a limit that only the binary that ships has to keep is to be asserted. Where it is not, that is said.
+pub(crate) fn asserts(limit: &str) -> bool {
+    if shipped().is_none() {
+        let said =
+            format!("NOT asserted: {limit} (SANDARB_CONSUMER_BIN is not set, so what runs is the debug binary)\n");
+        // What println! prints is kept back when the test passes.
+        std::io::stderr().write_all(said.as_bytes()).unwrap();
+    }
+    shipped().is_some()
 }
