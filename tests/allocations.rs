@@ -14,7 +14,7 @@ use sandarb_consumer::clickhouse::schema::{Dedup, Schema, SchemaColumn};
 use sandarb_consumer::clickhouse::types::DataType;
 use sandarb_consumer::columns::Missing;
 use sandarb_consumer::config::Compression;
-use sandarb_consumer::decode::Origin;
+use sandarb_consumer::decode::{Origin, Place, Rows};
 use sandarb_consumer::kafka::protocol::fetch::FetchedPartition;
 use sandarb_consumer::kafka::records::batch::{self, Front, HEADER_LENGTH};
 use sandarb_consumer::kafka::records::compression::Decompressor;
@@ -127,6 +127,19 @@ fn schema() -> Arc<Schema> {
     })
 }
 
+/// A table of one column.
+fn schema_of(type_name: &str) -> Arc<Schema> {
+    let column = SchemaColumn {
+        name: "a".to_owned(),
+        type_name: type_name.to_owned(),
+        wire_type: type_name.to_owned(),
+        data_type: DataType::parse(type_name).unwrap(),
+        missing: Missing::Zero,
+    };
+    let whole = schema();
+    Arc::new(Schema { columns: vec![column], ..Schema::clone(&whole) })
+}
+
 fn open_batch() -> Batch {
     let origin = Origin { cluster_id: "a".to_owned(), topic: "b".to_owned() };
     let shape =
@@ -224,4 +237,17 @@ fn a_block_allocates_as_much_for_many_rows_as_for_few() {
     let [.., few, more, many] = counts;
     assert_eq!((few, more), (many, many), "{counts:?}");
     assert!(many < 200, "{counts:?}: names and types of 27 columns, and the body");
+}
+
+/// Every path of an object counts, but none is kept: one long key before many short ones would take the square of it.
+#[test]
+fn a_json_column_takes_memory_for_the_event_and_not_for_its_paths() {
+    let keys: Vec<String> = (0..3000).map(|at| format!("\"k{at}\":1")).collect();
+    let event = format!("{{\"a\":{{\"{}\":{{{}}}}}}}", "long".repeat(5000), keys.join(","));
+    assert!((40_000..60_000).contains(&event.len()));
+    let place = Place { partition: 0, offset: 0, timestamp_ms: -1 };
+    let origin = Origin { cluster_id: "a".to_owned(), topic: "b".to_owned() };
+    let mut rows = Rows::new(&schema_of("JSON"), origin);
+    let most = measure(|| rows.push(&place, event.as_bytes()).unwrap()).bytes_max;
+    assert!(most < 20 * event.len() as u64, "{most} bytes at once for an event of {}", event.len());
 }

@@ -6,33 +6,69 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::hash::{BuildHasher as _, DefaultHasher, Hasher as _, RandomState};
 
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 
 /// Reads an object to its end; the error says what the server would refuse. The caller bounds the depth.
 pub(super) fn check(object: &str) -> Result<(), serde_json::Error> {
     let mut json = serde_json::Deserializer::from_str(object);
-    Value(&mut Paths::default()).deserialize(&mut json)?;
+    let top = Path::top();
+    Value { top: &top, here: top.clone(), paths: &mut Paths::default() }.deserialize(&mut json)?;
     json.end()
 }
 
-/// The paths of one object: keys, each behind a dot.
+/// A path as two hashes of its keys, each behind a dot, under keys that nobody outside knows. The paths themselves would
+/// take the square of the object's bytes: one long key may stand before all others. In 128 bits two paths of one object
+/// are practically never taken for one, so no good object is refused, and nobody can write two that are.
+///
+/// A hash goes on from that of the path above, so a long key is read once only. It knows bytes but not where a piece of them
+/// ends, as `write` of [`DefaultHasher`] has it: `a.b` is one path, whether it is one key or two.
+#[derive(Debug, Clone)]
+struct Path([DefaultHasher; 2]);
+
+impl Path {
+    /// The object itself.
+    fn top() -> Self {
+        Self([RandomState::new().build_hasher(), RandomState::new().build_hasher()])
+    }
+
+    fn below(&self, key: &str) -> Self {
+        let mut path = self.clone();
+        for hash in &mut path.0 {
+            hash.write(b".");
+            hash.write(key.as_bytes());
+        }
+        path
+    }
+
+    fn id(&self) -> [u64; 2] {
+        [self.0[0].finish(), self.0[1].finish()]
+    }
+}
+
+/// The paths of one object.
 #[derive(Debug, Default)]
 struct Paths {
+    /// The keys down to the value that is being read, each behind a dot: for the error.
     here: String,
-    seen: HashSet<String>,
+    seen: HashSet<[u64; 2]>,
 }
 
 /// A value under the path `here`.
-struct Value<'p>(&'p mut Paths);
+struct Value<'p> {
+    top: &'p Path,
+    here: Path,
+    paths: &'p mut Paths,
+}
 
 impl Value<'_> {
     /// The path is new.
     fn once<E: Error>(&mut self) -> Result<(), E> {
-        if self.0.seen.insert(self.0.here.clone()) {
+        if self.paths.seen.insert(self.here.id()) {
             return Ok(());
         }
-        let path: String = self.0.here.chars().skip(1).take(60).collect();
+        let path: String = self.paths.here.chars().skip(1).take(60).collect();
         Err(E::custom(format_args!("the path {path:?} comes twice")))
     }
 }
@@ -79,18 +115,20 @@ impl<'de> Visitor<'de> for Value<'_> {
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
         self.once()?;
         // An object in a list has paths of its own.
-        while items.next_element_seed(Value(&mut Paths::default()))?.is_some() {}
+        let top = self.top;
+        while items.next_element_seed(Value { top, here: top.clone(), paths: &mut Paths::default() })?.is_some() {}
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut pairs: A) -> Result<(), A::Error> {
         self.once()?;
-        let length = self.0.here.len();
+        let Self { top, here, paths } = self;
+        let length = paths.here.len();
         while let Some(key) = pairs.next_key::<String>()? {
-            self.0.here.push('.');
-            self.0.here.push_str(&key);
-            pairs.next_value_seed(Value(self.0))?;
-            self.0.here.truncate(length);
+            paths.here.push('.');
+            paths.here.push_str(&key);
+            pairs.next_value_seed(Value { top, here: here.below(&key), paths })?;
+            paths.here.truncate(length);
         }
         Ok(())
     }
