@@ -14,7 +14,7 @@ use sandarb_consumer::clickhouse::schema::{Dedup, Schema, SchemaColumn};
 use sandarb_consumer::clickhouse::types::DataType;
 use sandarb_consumer::columns::Missing;
 use sandarb_consumer::config::Compression;
-use sandarb_consumer::decode::{Origin, Place, Rows};
+use sandarb_consumer::decode::{Class, Origin, Place, Rows};
 use sandarb_consumer::kafka::protocol::fetch::FetchedPartition;
 use sandarb_consumer::kafka::records::batch::{self, Front, HEADER_LENGTH};
 use sandarb_consumer::kafka::records::compression::Decompressor;
@@ -140,6 +140,12 @@ fn schema_of(type_name: &str) -> Arc<Schema> {
     Arc::new(Schema { columns: vec![column], ..Schema::clone(&whole) })
 }
 
+fn rows_of(type_name: &str) -> Rows {
+    Rows::new(&schema_of(type_name), Origin { cluster_id: "a".to_owned(), topic: "b".to_owned() })
+}
+
+const PLACE: Place = Place { partition: 0, offset: 0, timestamp_ms: -1 };
+
 fn open_batch() -> Batch {
     let origin = Origin { cluster_id: "a".to_owned(), topic: "b".to_owned() };
     let shape =
@@ -245,9 +251,24 @@ fn a_json_column_takes_memory_for_the_event_and_not_for_its_paths() {
     let keys: Vec<String> = (0..3000).map(|at| format!("\"k{at}\":1")).collect();
     let event = format!("{{\"a\":{{\"{}\":{{{}}}}}}}", "long".repeat(5000), keys.join(","));
     assert!((40_000..60_000).contains(&event.len()));
-    let place = Place { partition: 0, offset: 0, timestamp_ms: -1 };
-    let origin = Origin { cluster_id: "a".to_owned(), topic: "b".to_owned() };
-    let mut rows = Rows::new(&schema_of("JSON"), origin);
-    let most = measure(|| rows.push(&place, event.as_bytes()).unwrap()).bytes_max;
+    let most = measure(|| rows_of("JSON").push(&PLACE, event.as_bytes()).unwrap()).bytes_max;
     assert!(most < 20 * event.len() as u64, "{most} bytes at once for an event of {}", event.len());
+}
+
+/// The items go into the column as they come, and no further than their bound.
+#[test]
+fn an_array_takes_memory_for_its_column_alone_and_not_without_bound() {
+    let event = format!("{{\"a\":[1{}]}}", ",1".repeat(100_000));
+    let mut rows = rows_of("Array(UInt8)");
+    let most = measure(|| rows.push(&PLACE, event.as_bytes()).unwrap()).bytes_max;
+    assert!(most < 2 * event.len() as u64, "{most} bytes at once for an event of {}", event.len());
+
+    let event = format!("{{\"a\":[\"\"{}]}}", ",\"\"".repeat(50_000));
+    let mut rows = rows_of("Array(FixedString(1000))");
+    let most = measure(|| {
+        let reject = rows.push(&PLACE, event.as_bytes()).unwrap_err();
+        assert_eq!((reject.class, reject.column.as_deref()), (Class::OutOfRange, Some("a")), "{reject}");
+    })
+    .bytes_max;
+    assert!(most < 32 << 20, "{most} bytes at once for an event of {}", event.len());
 }

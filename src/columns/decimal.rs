@@ -118,6 +118,10 @@ impl Decimals {
         self.data.resize(self.data.len() + self.width, 0);
     }
 
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
     pub(super) fn len(&self) -> usize {
         self.data.len() / self.width
     }

@@ -94,6 +94,10 @@ impl Integers {
         Ok(())
     }
 
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
     pub(super) fn push_missing(&mut self) {
         self.data.resize(self.data.len() + self.width, 0);
     }
@@ -154,6 +158,10 @@ impl FixedStrings {
         self.data.extend_from_slice(text);
         self.data.resize(end, 0);
         Ok(())
+    }
+
+    pub(super) fn width(&self) -> usize {
+        self.width
     }
 
     pub(super) fn push_missing(&mut self) {

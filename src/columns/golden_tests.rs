@@ -40,6 +40,41 @@ fn number(cells: &mut Cells, value: i128) -> Result<bool, OutOfRange> {
 }
 
 #[test]
+fn a_row_takes_at_least_the_width() {
+    for (type_name, width) in [
+        ("String", 1),
+        ("LowCardinality(String)", 2),
+        ("FixedString(7)", 7),
+        ("Bool", 1),
+        ("UInt8", 1),
+        ("Int64", 8),
+        ("UInt128", 16),
+        ("Int256", 32),
+        ("Float32", 4),
+        ("Float64", 8),
+        ("UUID", 16),
+        ("Date", 2),
+        ("Date32", 4),
+        ("DateTime", 4),
+        ("DateTime64(3)", 8),
+        ("Enum8('a' = 1)", 1),
+        ("Enum16('a' = 1)", 2),
+        ("IPv4", 4),
+        ("IPv6", 16),
+        ("Decimal(9, 2)", 4),
+        ("Decimal(76, 2)", 32),
+        ("Array(UInt8)", 8),
+        ("Map(String, UInt8)", 8),
+    ] {
+        let mut column = Column::new(&DataType::parse(type_name).unwrap());
+        column.push_missing();
+        let before = column.bytes();
+        column.push_missing();
+        assert_eq!((column.width(), column.bytes() - before), (width, width), "{type_name}");
+    }
+}
+
+#[test]
 fn strings_carry_their_length() {
     let mut column = cells("String", Missing::Zero);
     text(&mut column, "ab");

@@ -169,6 +169,20 @@ impl Column {
         each!(self, inner => inner.room())
     }
 
+    /// Bytes that a row takes at least, whatever its value.
+    pub fn width(&self) -> usize {
+        match self {
+            Self::Bool(_) | Self::Enum8 { .. } | Self::String(_) | Self::Json(_) => 1,
+            Self::Date(_) | Self::Enum16 { .. } | Self::LowCardinality(_) => 2,
+            Self::Float32(_) | Self::Date32(_) | Self::DateTime(_) | Self::Ipv4(_) => 4,
+            Self::Float64(_) | Self::DateTime64 { .. } | Self::Array(_) | Self::Map(_) => 8,
+            Self::Uuid(_) | Self::Ipv6(_) => 16,
+            Self::FixedString(strings) => strings.width(),
+            Self::Integer(numbers) => numbers.width(),
+            Self::Decimal(numbers) => numbers.width(),
+        }
+    }
+
     /// Appends what stands where there is no value: what the server itself takes for the type's default, so that the
     /// row can be read even where nothing marks it as NULL.
     pub fn push_missing(&mut self) {

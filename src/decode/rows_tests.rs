@@ -180,6 +180,52 @@ fn what_is_read_from_its_text() {
 }
 
 #[test]
+fn items_are_bounded_and_taken_back_whole() {
+    let list = |item: &str, count: usize| format!("[{item}{}]", format!(",{item}").repeat(count - 1));
+    let columns = [
+        ("f", "Array(FixedString(1000))", Missing::Zero),
+        ("n", "Array(Array(UInt256))", Missing::Zero),
+        ("m", "Map(String, Array(FixedString(1000)))", Missing::Zero),
+        ("l", "Array(LowCardinality(Nullable(String)))", Missing::Zero),
+    ];
+    let good = r#"{"f":["a"],"n":[[1,null],[]],"m":{"b":["c"],"a":[]},"l":["x",null]}"#;
+    let (mut clean, mut mixed) = (rows(&columns), rows(&columns));
+    for rows in [&mut clean, &mut mixed] {
+        rows.push(&PLACE, good.as_bytes()).unwrap();
+    }
+    let before = mixed.bytes();
+    let (many, few) = (list("\"\"", 9000), list("\"\"", 5000));
+    for (column, value, limit) in [
+        ("f", many.clone(), 8 << 20),
+        ("f", serde_json::to_string(&many).unwrap(), 8 << 20),
+        // All items of a value have one room: neither list is too long.
+        ("m", format!("{{\"a\":{few},\"b\":{few}}}"), 8 << 20),
+        ("n", list(&list("1", 1000), 600), 8 << 20),
+        ("n", list(&list("1", 1000), 4000), 4 * (2001 * 4000 + 4001)),
+    ] {
+        let reject = mixed.push(&PLACE, format!("{{\"l\":[\"y\"],\"{column}\":{value}}}").as_bytes()).unwrap_err();
+        assert_eq!((reject.class, reject.column.as_deref()), (Class::OutOfRange, Some(column)), "{reject}");
+        assert!(reject.reason.contains(&format!("more than the {limit} bytes")), "{reject}");
+        assert_eq!((mixed.len(), mixed.bytes()), (1, before));
+    }
+    // Below the bound, and what the bound is not about: much text makes many bytes.
+    let text = format!("\"{}\"", "t".repeat(1000));
+    for event in [format!("{{\"f\":{few}}}"), format!("{{\"l\":{}}}", list(&text, 9000)), good.to_owned()] {
+        for rows in [&mut clean, &mut mixed] {
+            rows.push(&PLACE, event.as_bytes()).unwrap();
+        }
+    }
+    // What is no array is none, whatever its items are.
+    assert_eq!(one("Array(UInt8)", r#""[256, ""#), Err(Class::InvalidValue));
+    assert_eq!(one("Array(UInt8)", r#""[256] x""#), Err(Class::InvalidValue));
+    assert_eq!(one("Array(UInt8)", r#""[256, {}]""#), Err(Class::OutOfRange));
+    let now = SystemTime::now();
+    let (clean, mixed) = (clean.encode(now), mixed.encode(now));
+    assert_eq!(clean.column_list, mixed.column_list);
+    assert!(clean.body == mixed.body, "what was refused left something behind");
+}
+
+#[test]
 fn whole_events_that_are_bad() {
     let mut rows = rows(&[("a", "String", Missing::Zero), ("n", "UInt8", Missing::Zero)]);
     let deep = |levels: usize, key: &str| format!("{{\"{key}\": {}{}}}", "[".repeat(levels), "]".repeat(levels));

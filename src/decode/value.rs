@@ -1,8 +1,11 @@
 //! One JSON value into one column: lenient where nothing is lost, otherwise a fault.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use serde::Deserializer as _;
+use serde::de::{SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -40,6 +43,11 @@ pub(super) enum Stored {
 
 /// Appends a value to a column. After a fault the column is as before.
 pub(super) fn store(column: &mut Column, input: Input<'_>) -> Result<Stored, Fault> {
+    store_within(column, input, None)
+}
+
+/// The same for a value that may be an item of another, which then has its room.
+fn store_within(column: &mut Column, input: Input<'_>, room: Option<&mut Room>) -> Result<Stored, Fault> {
     let is_text = column.is_text();
     let input = match input {
         Input::Composite if is_text => return Ok(Stored::NeedsText),
@@ -118,16 +126,26 @@ pub(super) fn store(column: &mut Column, input: Input<'_>) -> Result<Stored, Fau
             })?;
         }
         Column::Array(arrays) => {
-            let list: Vec<&RawValue> = composite(input, "an array")?;
-            arrays.push(|items| list.iter().try_for_each(|raw| item(items, raw.get())))?;
+            let text = digits(input)?;
+            let mut whole = Room::of(text);
+            let room = room.unwrap_or(&mut whole);
+            arrays.push(|items| {
+                let mut fault = None;
+                array(text, Items { items, room, fault: &mut fault }).map_err(|_| unfit(input, "an array"))?;
+                fault.map_or(Ok(()), Err)
+            })?;
         }
         Column::Map(maps) => {
-            // Of a repeated key the last counts here, too.
-            let pairs: BTreeMap<String, &RawValue> = composite(input, "an object")?;
+            let text = digits(input)?;
+            let mut whole = Room::of(text);
+            let room = room.unwrap_or(&mut whole);
+            // Of a repeated key the last counts here, too, and which one that is shows at the end.
+            let pairs: BTreeMap<String, &RawValue> =
+                serde_json::from_str(text).map_err(|_| unfit(input, "an object"))?;
             maps.push(|keys, values| {
                 pairs.iter().try_for_each(|(key, raw)| {
                     keys.push(key.as_bytes());
-                    item(values, raw.get())
+                    item(values, raw.get(), room)
                 })
             })?;
         }
@@ -207,13 +225,71 @@ fn digits<'a>(input: Input<'a>) -> Result<&'a str, Fault> {
     }
 }
 
-/// The parts of an object or array, which may also come as its text in a string.
-fn composite<'a, T: serde::Deserialize<'a>>(input: Input<'a>, what: &str) -> Result<T, Fault> {
-    serde_json::from_str(digits(input)?).map_err(|_| unfit(input, what))
+/// What the items of one value may take in the columns. Two bytes of text are an item, and that is as wide as its type: a
+/// FixedString(N) has N bytes, whatever is in it.
+///
+/// Known from the text alone, not from the memory budget or from what the columns hold: a batch that is read again, perhaps
+/// by another owner with another budget, must have the same rows.
+struct Room {
+    most: usize,
+    left: usize,
+}
+
+impl Room {
+    /// Numbers of eight bytes fit however short they are written.
+    fn of(text: &str) -> Self {
+        let most = text.len().saturating_mul(4).max(MOST_BYTES);
+        Self { most, left: most }
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<(), Fault> {
+        let Some(left) = self.left.checked_sub(bytes) else {
+            let most = self.most;
+            return Err(Fault::range(format!("its items take more than the {most} bytes that they may take here")));
+        };
+        self.left = left;
+        Ok(())
+    }
+}
+
+/// What the items of any value may take.
+const MOST_BYTES: usize = 8 << 20;
+
+/// Reads an array to its end.
+fn array(text: &str, items: Items<'_>) -> Result<(), serde_json::Error> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    json.deserialize_seq(items)?;
+    json.end()
+}
+
+/// Appends the items of an Array one by one: a list of them would take many times the text.
+struct Items<'r> {
+    items: &'r mut Cells,
+    room: &'r mut Room,
+    /// The first that was found. The rest is read all the same: what is no JSON is no array, whatever comes before.
+    fault: &'r mut Option<Fault>,
+}
+
+impl<'de> Visitor<'de> for Items<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while let Some(raw) = list.next_element::<&RawValue>()? {
+            if self.fault.is_none() {
+                *self.fault = item(self.items, raw.get(), self.room).err();
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Appends an item of an Array or a Map.
-fn item(items: &mut Cells, raw: &str) -> Result<(), Fault> {
+fn item(items: &mut Cells, raw: &str, room: &mut Room) -> Result<(), Fault> {
+    room.take(items.column().width())?;
     let text: String;
     let input = match raw.as_bytes().first() {
         Some(b'n') => {
@@ -226,7 +302,7 @@ fn item(items: &mut Cells, raw: &str) -> Result<(), Fault> {
         }
         _ => Input::Json(raw),
     };
-    if !items.push(|column| Ok::<_, Fault>(store(column, input)? == Stored::Value))? {
+    if !items.push(|column| Ok::<_, Fault>(store_within(column, input, Some(room))? == Stored::Value))? {
         items.push_missing();
     }
     Ok(())
