@@ -11,7 +11,7 @@ use uuid::{Uuid, uuid};
 use super::reject::{Class, Fault, Reject};
 use super::scan::{self, scan};
 use super::time::Moment;
-use super::value::{MAX_DEPTH, push_moment, push_uuid, set_moment};
+use super::value::{MAX_DEPTH, push_moment, push_uuid, set_moment, trimmed};
 use super::visit::{Keys, Walk};
 use crate::clickhouse::block::Block;
 use crate::clickhouse::compress::Frames;
@@ -257,7 +257,7 @@ impl Rows {
     fn walk(&mut self, value: &[u8]) -> Result<usize, Reject> {
         let whole = |class, reason: String| Reject { class, column: None, reason };
         let text = fast_mem::text(value).map_err(|cause| whole(Class::InvalidUtf8, cause.to_string()))?;
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim_ascii();
+        let text = trimmed(text.strip_prefix('\u{feff}').unwrap_or(text));
         if !text.starts_with('{') {
             return Err(match serde_json::from_str::<IgnoredAny>(text) {
                 Ok(_) => whole(Class::NotAnObject, "the value is JSON, but no object".to_owned()),

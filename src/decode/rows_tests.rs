@@ -256,6 +256,41 @@ fn whole_events_that_are_bad() {
 }
 
 #[test]
+fn white_space_is_what_json_takes_for_it() {
+    let mut fast = rows(&[("a", "String", Missing::Zero), ("j", "JSON", Missing::Zero)]);
+    let mut slow = rows(&[("a", "String", Missing::Zero), ("j", "JSON", Missing::Zero)]);
+    slow.only_serde();
+    let mut judge = |event: String| {
+        let pushed = fast.push(&PLACE, event.as_bytes());
+        assert_eq!(pushed, slow.push(&PLACE, event.as_bytes()), "{event:?}");
+        pushed.map_err(|reject| reject.class)
+    };
+    for blank in [" ", "\t", "\n", "\r", " \r\n\t"] {
+        for event in [
+            format!("{blank}{{{blank}\"a\"{blank}:{blank}\"b\"{blank},\"j\":{{}}{blank}}}{blank}"),
+            format!("\u{feff}{blank}{{}}{blank}"),
+            serde_json::json!({ "j": format!("{blank}{{{blank}}}{blank}") }).to_string(),
+        ] {
+            assert_eq!(judge(event), Ok(()));
+        }
+    }
+    for blank in ["\u{b}", "\u{c}", "\0", "\u{85}", "\u{a0}", "\u{2028}", "\u{feff}"] {
+        for event in [
+            format!("\u{feff}{blank}{{}}"),
+            format!("{{}}{blank}"),
+            format!("{{{blank}}}"),
+            format!("{{\"a\":{blank}\"b\"}}"),
+            format!("{{\"a\":\"b\"{blank}}}"),
+        ] {
+            assert_eq!(judge(event), Err(Class::InvalidJson));
+        }
+        for text in [format!("{blank}{{}}"), format!("{{}}{blank}"), format!("{{{blank}}}")] {
+            assert_eq!(judge(serde_json::json!({ "j": text }).to_string()), Err(Class::InvalidValue));
+        }
+    }
+}
+
+#[test]
 fn of_a_repeated_key_the_last_counts() {
     let mut rows = rows(&[("a", "String", Missing::Zero), ("n", "UInt8", Missing::Default)]);
     rows.push(&PLACE, br#"{"n": "bad", "a": {"x": 1}, "n": 3, "a": "last"}"#).unwrap();

@@ -150,7 +150,7 @@ fn store_within(column: &mut Column, input: Input<'_>, room: Option<&mut Room>) 
             })?;
         }
         Column::Json(texts) => {
-            let text = digits(input)?.trim_ascii();
+            let text = trimmed(digits(input)?);
             if !text.starts_with('{') {
                 return Err(unfit(input, "an object"));
             }
@@ -306,6 +306,11 @@ fn item(items: &mut Cells, raw: &str, room: &mut Room) -> Result<(), Fault> {
         items.push_missing();
     }
     Ok(())
+}
+
+/// A text without what JSON takes for white space around it; a form feed, which Rust would strip, too, is none.
+pub(super) fn trimmed(text: &str) -> &str {
+    text.trim_matches([' ', '\t', '\n', '\r'])
 }
 
 /// How deep an event may nest, its own braces included; an object in a string likewise.
