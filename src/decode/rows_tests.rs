@@ -111,6 +111,47 @@ fn numbers() {
     }
 }
 
+/// By way of the eight bytes of a Float64, the ones of these that lie a little beside the middle of two floats would come to
+/// lie right on it, and be rounded to the even one.
+#[test]
+fn a_number_becomes_the_nearest_float() {
+    let above_one = f32::from_bits(0x3F80_0001);
+    for (number, nearest) in [
+        ("1.00000005960464477539062500001", above_one),
+        ("1.000000059604644775390625", 1.0),
+        ("1.00000005960464477539062499999", 1.0),
+        ("1.00000017881393432617187499999", above_one),
+        // Whole numbers of up to 18 digits have a way of their own.
+        ("288230393331580929", 288_230_410_511_450_112.0),
+        ("288230393331580928", 288_230_376_151_711_744.0),
+        ("-288230393331580929", -288_230_410_511_450_112.0),
+        ("9223372586610589697", 9_223_373_136_366_403_584.0),
+        ("340282356779733661637539395458142568447", f32::MAX),
+        ("7.006492321624085354618e-46", 0.0),
+        ("7.006492321624085354619e-46", f32::from_bits(1)),
+        ("-0", -0.0),
+        ("-0.0", -0.0),
+    ] {
+        for json in [number.to_owned(), format!("\"{number}\"")] {
+            assert_eq!(one("Float32", &json), Ok(f32::to_le_bytes(nearest).to_vec()), "{json}");
+            let list = one("Array(Float32)", &format!("[{json}]")).map(|bytes| bytes[8..].to_vec());
+            assert_eq!(list, Ok(f32::to_le_bytes(nearest).to_vec()), "[{json}]");
+            let mut slow = rows(&[("a", "Float32", Missing::Zero)]);
+            slow.only_serde();
+            slow.push(&PLACE, format!("{{\"a\":{json}}}").as_bytes()).unwrap();
+            let mut bytes = Vec::new();
+            slow.cells[0].encode(&mut |piece| bytes.extend_from_slice(piece));
+            assert_eq!(bytes, f32::to_le_bytes(nearest), "{json}, by serde_json");
+        }
+    }
+    for beyond in ["340282356779733661637539395458142568448", "-1e39", "\"1e300\""] {
+        assert_eq!(one("Float32", beyond), Err(Class::OutOfRange), "{beyond}");
+    }
+    for none in ["1e400", "\"1e400\"", "\"1.5x\"", "\"inf\"", "\"\\u0031e\"", "true", "[]"] {
+        assert_eq!(one("Float32", none), Err(Class::InvalidValue), "{none}");
+    }
+}
+
 #[test]
 fn the_other_types() {
     for (json, expected) in [("true", 1), ("0", 0), ("\"True\"", 1), ("\"0\"", 0), ("1.0", 1), ("\"\"", 0)] {

@@ -21,7 +21,7 @@ pub(super) enum Input<'a> {
     Bool(bool),
     Unsigned(u64),
     Signed(i64),
-    /// Any other number, as far as eight bytes hold it: only columns of floats take it so.
+    /// Any other number, as far as eight bytes hold it: only a Float64 takes it so.
     Float(f64),
     Text(&'a str),
     /// The JSON text of anything but a string.
@@ -51,8 +51,9 @@ fn store_within(column: &mut Column, input: Input<'_>, room: Option<&mut Room>) 
     let is_text = column.is_text();
     let input = match input {
         Input::Composite if is_text => return Ok(Stored::NeedsText),
-        // Eight bytes of float hold most numbers only nearly.
-        Input::Float(_) if !matches!(column, Column::Float32(_) | Column::Float64(_)) => return Ok(Stored::NeedsText),
+        // Eight bytes of float hold most numbers only nearly. Rounded again, to four bytes, they need not even be the
+        // nearest float.
+        Input::Float(_) if !matches!(column, Column::Float64(_)) => return Ok(Stored::NeedsText),
         Input::Text("") if !is_text => return Ok(Stored::Missing),
         Input::Text(_) => input,
         Input::Json(raw) if !is_text && !column.reads_json_text() => match raw.as_bytes().first() {
@@ -80,12 +81,11 @@ fn store_within(column: &mut Column, input: Input<'_>, room: Option<&mut Room>) 
             numbers.push(number).map_err(|cause| Fault::range(format!("{number} is {cause}")))?;
         }
         Column::Float32(values) => {
-            let number = float(input)?;
-            let narrow = number as f32;
-            if !narrow.is_finite() {
-                return Err(Fault::range(format!("{number} does not fit a Float32")));
-            }
-            values.push(narrow.to_le_bytes());
+            let Some(number) = narrow(input) else {
+                let wide = float(input)?;
+                return Err(Fault::range(format!("{wide} does not fit a Float32")));
+            };
+            values.push(number.to_le_bytes());
         }
         Column::Float64(values) => values.push(float(input)?.to_le_bytes()),
         Column::Uuid(values) => push_uuid(values, uuid(input)?),
@@ -388,10 +388,21 @@ fn float(input: Input<'_>) -> Result<f64, Fault> {
     found.filter(|number| number.is_finite()).ok_or_else(|| unfit(input, "a number"))
 }
 
+/// The nearest float of four bytes, rounded once, if there is one.
+fn narrow(input: Input<'_>) -> Option<f32> {
+    let found = match input {
+        Input::Unsigned(number) => Some(number as f32),
+        Input::Signed(number) => Some(number as f32),
+        Input::Text(text) | Input::Json(text) => numeric(text),
+        Input::Bool(_) | Input::Float(_) | Input::Composite => None,
+    };
+    found.filter(|number| number.is_finite())
+}
+
 /// A text that is a number; the standard parser alone would also take "inf" and "nan".
-fn numeric(text: &str) -> Option<f64> {
+fn numeric<T: std::str::FromStr>(text: &str) -> Option<T> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E'));
-    text.parse().ok().filter(|number: &f64| plain && number.is_finite())
+    if plain { text.parse().ok() } else { None }
 }
 
 fn uuid(input: Input<'_>) -> Result<Uuid, Fault> {

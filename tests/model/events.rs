@@ -195,9 +195,10 @@ fn fitting(chance: &mut Chance, kind: &Type) -> Json {
             }
         }
         Type::Float32 | Type::Float64 => {
-            let number = match chance.below(3) {
+            let number = match chance.below(4) {
                 0 => number(chance),
-                1 => format!("{:?}", f64::from_bits(chance.next() & !(1 << 62))),
+                1 => by_a_middle(chance),
+                2 => format!("{:?}", f64::from_bits(chance.next() & !(1 << 62))),
                 _ => format!("{}.{}", chance.below(1000), chance.next()),
             };
             if chance.percent(20) { Json::text(number) } else { Json::Number(number) }
@@ -350,6 +351,18 @@ fn word(chance: &mut Chance) -> String {
         ])
         .to_owned()
         + &if number > 20 { number.to_string() } else { String::new() }
+}
+
+/// A number in the middle of two floats of four bytes, or a little beside it.
+fn by_a_middle(chance: &mut Chance) -> String {
+    let low = f32::from_bits(chance.next() as u32 & 0x7F7F_FFFF);
+    let middle = format!("{:.150}", (f64::from(low) + f64::from(low.next_up())) / 2.0);
+    let digits = middle.trim_end_matches('0');
+    match (chance.below(3), digits.as_bytes().last()) {
+        (0, _) => format!("{middle}1"),
+        (1, Some(last @ b'1'..=b'9')) => format!("{}{}9", &digits[..digits.len() - 1], last - b'1'),
+        _ => middle,
+    }
 }
 
 fn number(chance: &mut Chance) -> String {

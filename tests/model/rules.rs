@@ -1,6 +1,7 @@
 //! The rules by which a JSON value becomes a value of a column, written down a second time: slowly, on texts, with
 //! nothing from the program. See the README's table of JSON kinds and column families.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
@@ -88,11 +89,11 @@ pub(crate) fn convert(kind: &Type, json: &Json) -> Result<Option<Held>, Bad> {
         }
         (Type::Float64 | Type::Float32, Json::Number(number) | Json::Text(number)) => {
             let exact = Exact::read(number).is_some() || is_float(number);
-            let number: f64 = number.parse().map_err(|_| Bad)?;
-            let narrow = number as f32;
+            let wide: f64 = number.parse().map_err(|_| Bad)?;
+            let narrow = nearest(number, wide as f32);
             match kind {
-                _ if !exact || !number.is_finite() => Err(Bad),
-                Type::Float64 => Ok(Some(Held::Float64(number))),
+                _ if !exact || !wide.is_finite() => Err(Bad),
+                Type::Float64 => Ok(Some(Held::Float64(wide))),
                 _ if narrow.is_finite() => Ok(Some(Held::Float32(narrow))),
                 _ => Err(Bad),
             }
@@ -289,6 +290,11 @@ impl Exact {
         self.fraction.is_empty()
     }
 
+    /// In the order of the numbers without their signs.
+    fn magnitude(&self) -> (usize, &str, &str) {
+        (self.whole.len(), &self.whole, &self.fraction)
+    }
+
     fn decimals(&self) -> usize {
         self.fraction.len()
     }
@@ -322,6 +328,32 @@ fn bounds(bits: u32, signed: bool) -> (String, String) {
     power[0] -= 1;
     let most: String = power.iter().rev().map(|digit| char::from(b'0' + digit)).collect();
     (if signed { least } else { String::new() }, most)
+}
+
+/// The float nearest to a number by its digits, of `near` and those beside it; of two as near, the even one. `near` itself where
+/// the digits are too many to be looked at.
+fn nearest(number: &str, near: f32) -> f32 {
+    let Some(number) = Exact::read(number) else { return near };
+    // What is rounded up from the greatest float is this, in the arithmetic of the rule.
+    let value = |float: f32| if float.is_finite() { f64::from(float) } else { 2_f64.powi(128) };
+    let from_middle = |low: f32, high: f32| {
+        // A Float64 holds what lies in the middle of two floats, and 150 digits behind the point write all of it.
+        let middle = Exact::read(&format!("{:.150}", (value(low) + value(high)) / 2.0)).unwrap();
+        match number.magnitude().cmp(&middle.magnitude()) {
+            Ordering::Less => low,
+            Ordering::Greater => high,
+            Ordering::Equal if low.to_bits() % 2 == 0 => low,
+            Ordering::Equal => high,
+        }
+    };
+    let mut best = near.abs();
+    if best.is_finite() {
+        best = from_middle(best, best.next_up());
+    }
+    if best == near.abs() && best > 0.0 {
+        best = from_middle(best.next_down(), best);
+    }
+    best.copysign(near)
 }
 
 /// What a float column reads beyond decimal numbers with a digit on each side of the point.
