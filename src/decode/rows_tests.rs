@@ -241,8 +241,8 @@ fn items_are_bounded_and_taken_back_whole() {
         ("f", serde_json::to_string(&many).unwrap(), 8 << 20),
         // All items of a value have one room: neither list is too long.
         ("m", format!("{{\"a\":{few},\"b\":{few}}}"), 8 << 20),
-        ("n", list(&list("1", 1000), 600), 8 << 20),
-        ("n", list(&list("1", 1000), 4000), 4 * (2001 * 4000 + 4001)),
+        ("n", list(&list("1", 1000), 300), 8 << 20),
+        ("n", list(&list("1", 1000), 1200), 4 * (2001 * 1200 + 1201)),
     ] {
         let reject = mixed.push(&PLACE, format!("{{\"l\":[\"y\"],\"{column}\":{value}}}").as_bytes()).unwrap_err();
         assert_eq!((reject.class, reject.column.as_deref()), (Class::OutOfRange, Some(column)), "{reject}");

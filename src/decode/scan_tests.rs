@@ -8,7 +8,7 @@ use crate::clickhouse::types::DataType;
 use crate::columns::Missing;
 use crate::decode::{Origin, Place, Rows};
 
-const COLUMNS: [(&str, &str, Missing); 17] = [
+const COLUMNS: [(&str, &str, Missing); 18] = [
     ("event_id", "UUID", Missing::Default),
     ("kind", "LowCardinality(String)", Missing::Zero),
     ("name", "String", Missing::Zero),
@@ -26,9 +26,10 @@ const COLUMNS: [(&str, &str, Missing); 17] = [
     ("labels", "Map(String, String)", Missing::Zero),
     ("extra", "JSON", Missing::Zero),
     ("source", "IPv4", Missing::Zero),
+    ("share", "Float32", Missing::Zero),
 ];
 
-const VALUES: [&str; 52] = [
+const VALUES: [&str; 56] = [
     r#""""#,
     r#""plain""#,
     r#""exactly8""#,
@@ -81,11 +82,15 @@ const VALUES: [&str; 52] = [
     r#"{"a" : [1.10, {"b":"}"}], "ü":"\u00fc"}"#,
     r#"["a","b\"c"]"#,
     "[1,]",
+    "1.00000005960464477539062500001",
+    r#""1.00000005960464477539062500001""#,
+    "288230393331580929",
+    "1e39",
 ];
 
 const KEYS: [&str; 6] = ["other", "another key of some length", "n\\u0061me", "", "Name", "schlüssel"];
 const BLANKS: [&str; 6] = ["", "", "", " ", "\n\t", "\r  "];
-const BYTES: &[u8] = b"\"\\{}[]:, \n\x00\x1f\x7f\x80\xc3\xffeE+-.0123456789tfnu/";
+const BYTES: &[u8] = b"\"\\{}[]:, \n\x0c\x00\x1f\x7f\x80\xc3\xffeE+-.0123456789tfnu/";
 
 /// splitmix64.
 struct Random(u64);
@@ -117,7 +122,7 @@ fn fitting(column: usize) -> &'static str {
     match COLUMNS[column].1 {
         "UUID" => VALUES[21],
         "FixedString(4)" => VALUES[20],
-        "UInt32" | "Int8" | "Float64" | "Decimal(12, 2)" => VALUES[27],
+        "UInt32" | "Int8" | "Float32" | "Float64" | "Decimal(12, 2)" => VALUES[27],
         "Bool" => VALUES[43],
         "DateTime64(3, 'UTC')" => VALUES[22],
         "Date" => VALUES[23],
