@@ -171,6 +171,20 @@ fn the_other_types() {
     assert_eq!(one("Enum8('a' = -2, 'b' = 5)", "-2"), Ok(vec![0xfe]));
     assert_eq!(one("Enum8('a' = -2, 'b' = 5)", "\"c\""), Err(Class::InvalidValue));
     assert_eq!(one("Enum8('a' = -2, 'b' = 5)", "0"), Err(Class::InvalidValue));
+    // "" is no value, except where it is a name.
+    for (type_name, json, value) in [
+        ("Enum8('a' = -2, 'b' = 5)", "\"\"", 0xfe),
+        ("Enum8('a' = -2, '' = 5)", "\"\"", 5),
+        ("Enum8('a' = -2, '' = 5)", "null", 0xfe),
+        ("Nullable(Enum8('a' = -2, '' = 5))", "\"\"", 5),
+    ] {
+        assert_eq!(one(type_name, json), Ok(vec![value]), "{type_name} {json}");
+    }
+    assert_eq!(one("Enum16('a' = -2, '' = 300)", "\"\""), Ok(vec![0x2c, 1]));
+    assert_eq!(
+        one("Array(Enum8('a' = -2, '' = 5))", r#"["", "a", null]"#).map(|all| all[8..].to_vec()),
+        Ok(vec![5, 0xfe, 0xfe])
+    );
     assert_eq!(one("Date", "\"2026-01-21\""), Ok(20_474_u16.to_le_bytes().to_vec()));
     assert_eq!(one("Date32", "\"1969-12-31\""), Ok((-1_i32).to_le_bytes().to_vec()));
     assert_eq!(one("DateTime", "1768954900.9"), Ok(1_768_954_900_u32.to_le_bytes().to_vec()));

@@ -8,7 +8,7 @@ use crate::clickhouse::types::DataType;
 use crate::columns::Missing;
 use crate::decode::{Origin, Place, Rows};
 
-const COLUMNS: [(&str, &str, Missing); 18] = [
+const COLUMNS: [(&str, &str, Missing); 19] = [
     ("event_id", "UUID", Missing::Default),
     ("kind", "LowCardinality(String)", Missing::Zero),
     ("name", "String", Missing::Zero),
@@ -27,6 +27,7 @@ const COLUMNS: [(&str, &str, Missing); 18] = [
     ("extra", "JSON", Missing::Zero),
     ("source", "IPv4", Missing::Zero),
     ("share", "Float32", Missing::Zero),
+    ("level", "Enum8('low' = -1, '' = 3, '5' = 5)", Missing::Default),
 ];
 
 const VALUES: [&str; 56] = [
@@ -129,6 +130,7 @@ fn fitting(column: usize) -> &'static str {
         "Array(String)" => VALUES[50],
         "Map(String, String)" | "JSON" => VALUES[48],
         "IPv4" => VALUES[24],
+        "Enum8('low' = -1, '' = 3, '5' = 5)" => VALUES[0],
         _ => VALUES[8],
     }
 }

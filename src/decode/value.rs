@@ -35,7 +35,7 @@ pub(super) enum Input<'a> {
 pub(super) enum Stored {
     /// The column has one more row.
     Value,
-    /// "" in a column that is not of text: no value. The column is as before.
+    /// "" in a column that is not of text and has no member of this name: no value. The column is as before.
     Missing,
     /// The column reads such a value from its JSON text: give it as [`Input::Json`]. The column is as before.
     NeedsText,
@@ -54,7 +54,7 @@ fn store_within(column: &mut Column, input: Input<'_>, room: Option<&mut Room>) 
         // Eight bytes of float hold most numbers only nearly. Rounded again, to four bytes, they need not even be the
         // nearest float.
         Input::Float(_) if !matches!(column, Column::Float64(_)) => return Ok(Stored::NeedsText),
-        Input::Text("") if !is_text => return Ok(Stored::Missing),
+        Input::Text("") if !is_text && !names_member(column) => return Ok(Stored::Missing),
         Input::Text(_) => input,
         Input::Json(raw) if !is_text && !column.reads_json_text() => match raw.as_bytes().first() {
             Some(b't') => Input::Bool(true),
@@ -444,6 +444,14 @@ fn member(members: &EnumMembers, input: Input<'_>) -> Result<i16, Fault> {
         _ => None,
     };
     found.ok_or_else(|| unfit(input, "a member of the Enum"))
+}
+
+/// "" is the name of a member.
+fn names_member(column: &Column) -> bool {
+    match column {
+        Column::Enum8 { members, .. } | Column::Enum16 { members, .. } => members.value("").is_some(),
+        _ => false,
+    }
 }
 
 fn parsed<T: std::str::FromStr>(input: Input<'_>, what: &str) -> Result<T, Fault> {

@@ -14,6 +14,7 @@ pub(crate) struct Column {
 
 const MEMBERS: &[(&str, i16)] = &[("it's", -3), ("b\\c", 2), ("é", 100)];
 const WIDE_MEMBERS: &[(&str, i16)] = &[("x", 300), ("y", -400)];
+const NAMELESS_MEMBER: &[(&str, i16)] = &[("", 5), ("z", -1)];
 
 /// The columns, `c00` and on: every supported type bare, Nullable, with a DEFAULT, and two deep.
 pub(crate) fn columns() -> Vec<Column> {
@@ -100,6 +101,8 @@ pub(crate) fn columns() -> Vec<Column> {
         ("Map(String, Int256)", map(signed(256)), None),
         ("JSON", Type::Json, None),
         ("JSON DEFAULT '{\"d\": 1}'", Type::Json, Some(Json::Object(vec![("d".to_owned(), Json::number(1))]))),
+        ("Enum8('' = 5, 'z' = -1)", Type::Enum(NAMELESS_MEMBER.to_vec()), None),
+        ("Nullable(Enum8('' = 5, 'z' = -1))", nullable(Type::Enum(NAMELESS_MEMBER.to_vec())), None),
     ];
     all.into_iter()
         .enumerate()

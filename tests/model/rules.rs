@@ -64,7 +64,7 @@ pub(crate) fn convert(kind: &Type, json: &Json) -> Result<Option<Held>, Bad> {
             let padding = width.checked_sub(spelled.len()).ok_or(Bad)?;
             text(spelled + &"\0".repeat(padding))
         }
-        (_, Json::Text(empty)) if empty.is_empty() => Ok(None),
+        (kind, Json::Text(empty)) if empty.is_empty() && !is_named_empty(kind) => Ok(None),
         (Type::Bool, json) => match json {
             Json::Bool(value) => text(value.to_string()),
             Json::Number(number) => match Exact::read(number).ok_or(Bad)?.plain().as_str() {
@@ -165,6 +165,11 @@ pub(crate) fn convert(kind: &Type, json: &Json) -> Result<Option<Held>, Bad> {
         },
         _ => Err(Bad),
     }
+}
+
+/// An Enum with a member whose name is "".
+fn is_named_empty(kind: &Type) -> bool {
+    matches!(kind, Type::Enum(members) if members.iter().any(|(name, _)| name.is_empty()))
 }
 
 /// An item of a list or a map: a missing one is NULL where the type has it, else the type's zero.
