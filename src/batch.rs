@@ -103,7 +103,9 @@ impl Batch {
     pub fn new(schema: &Arc<Schema>, origin: Origin, shape: Shape, keeps_letters: bool) -> Self {
         Self {
             // Columns grow by half: a batch that is full has that much more room, which the next one needs as well.
-            rows: Rows::new(schema, origin.clone()).compressed(shape.compression).keeping(2 * shape.bytes),
+            rows: Rows::new(schema, origin.clone())
+                .compressed(shape.compression)
+                .keeping(shape.bytes.saturating_mul(2)),
             origin,
             ranges: Ranges::default(),
             opened_at: None,

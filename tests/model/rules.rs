@@ -347,7 +347,7 @@ fn nearest(number: &str, near: f32) -> f32 {
         match number.magnitude().cmp(&middle.magnitude()) {
             Ordering::Less => low,
             Ordering::Greater => high,
-            Ordering::Equal if low.to_bits() % 2 == 0 => low,
+            Ordering::Equal if low.to_bits().is_multiple_of(2) => low,
             Ordering::Equal => high,
         }
     };

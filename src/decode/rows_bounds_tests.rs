@@ -1,0 +1,155 @@
+//! Where things end: the nearest float, the items of a value, white space, and the room that columns keep.
+
+use super::*;
+
+/// By way of the eight bytes of a Float64, the ones of these that lie a little beside the middle of two floats would come to
+/// lie right on it, and be rounded to the even one.
+#[test]
+fn a_number_becomes_the_nearest_float() {
+    let above_one = f32::from_bits(0x3F80_0001);
+    for (number, nearest) in [
+        ("1.00000005960464477539062500001", above_one),
+        ("1.000000059604644775390625", 1.0),
+        ("1.00000005960464477539062499999", 1.0),
+        ("1.00000017881393432617187499999", above_one),
+        // Whole numbers of up to 18 digits have a way of their own.
+        ("288230393331580929", 288_230_410_511_450_112.0),
+        ("288230393331580928", 288_230_376_151_711_744.0),
+        ("-288230393331580929", -288_230_410_511_450_112.0),
+        ("9223372586610589697", 9_223_373_136_366_403_584.0),
+        ("340282356779733661637539395458142568447", f32::MAX),
+        ("7.006492321624085354618e-46", 0.0),
+        ("7.006492321624085354619e-46", f32::from_bits(1)),
+        ("-0", -0.0),
+        ("-0.0", -0.0),
+    ] {
+        for json in [number.to_owned(), format!("\"{number}\"")] {
+            assert_eq!(one("Float32", &json), Ok(f32::to_le_bytes(nearest).to_vec()), "{json}");
+            let list = one("Array(Float32)", &format!("[{json}]")).map(|bytes| bytes[8..].to_vec());
+            assert_eq!(list, Ok(f32::to_le_bytes(nearest).to_vec()), "[{json}]");
+            let mut slow = rows(&[("a", "Float32", Missing::Zero)]);
+            slow.only_serde();
+            slow.push(&PLACE, format!("{{\"a\":{json}}}").as_bytes()).unwrap();
+            let mut bytes = Vec::new();
+            slow.cells[0].encode(&mut |piece| bytes.extend_from_slice(piece));
+            assert_eq!(bytes, f32::to_le_bytes(nearest), "{json}, by serde_json");
+        }
+    }
+    for beyond in ["340282356779733661637539395458142568448", "-1e39", "\"1e300\""] {
+        assert_eq!(one("Float32", beyond), Err(Class::OutOfRange), "{beyond}");
+    }
+    for none in ["1e400", "\"1e400\"", "\"1.5x\"", "\"inf\"", "\"\\u0031e\"", "true", "[]"] {
+        assert_eq!(one("Float32", none), Err(Class::InvalidValue), "{none}");
+    }
+}
+
+#[test]
+fn items_are_bounded_and_taken_back_whole() {
+    let list = |item: &str, count: usize| format!("[{item}{}]", format!(",{item}").repeat(count - 1));
+    let columns = [
+        ("f", "Array(FixedString(1000))", Missing::Zero),
+        ("n", "Array(Array(UInt256))", Missing::Zero),
+        ("m", "Map(String, Array(FixedString(1000)))", Missing::Zero),
+        ("l", "Array(LowCardinality(Nullable(String)))", Missing::Zero),
+    ];
+    let good = r#"{"f":["a"],"n":[[1,null],[]],"m":{"b":["c"],"a":[]},"l":["x",null]}"#;
+    let (mut clean, mut mixed) = (rows(&columns), rows(&columns));
+    for rows in [&mut clean, &mut mixed] {
+        rows.push(&PLACE, good.as_bytes()).unwrap();
+    }
+    let before = mixed.bytes();
+    let (many, few) = (list("\"\"", 9000), list("\"\"", 5000));
+    for (column, value, limit) in [
+        ("f", many.clone(), 8 << 20),
+        ("f", serde_json::to_string(&many).unwrap(), 8 << 20),
+        // All items of a value have one room: neither list is too long.
+        ("m", format!("{{\"a\":{few},\"b\":{few}}}"), 8 << 20),
+        ("n", list(&list("1", 1000), 300), 8 << 20),
+        ("n", list(&list("1", 1000), 1200), 4 * (2001 * 1200 + 1201)),
+    ] {
+        let reject = mixed.push(&PLACE, format!("{{\"l\":[\"y\"],\"{column}\":{value}}}").as_bytes()).unwrap_err();
+        assert_eq!((reject.class, reject.column.as_deref()), (Class::OutOfRange, Some(column)), "{reject}");
+        assert!(reject.reason.contains(&format!("more than the {limit} bytes")), "{reject}");
+        assert_eq!((mixed.len(), mixed.bytes()), (1, before));
+    }
+    // Below the bound, and what the bound is not about: much text makes many bytes.
+    let text = format!("\"{}\"", "t".repeat(1000));
+    for event in [format!("{{\"f\":{few}}}"), format!("{{\"l\":{}}}", list(&text, 9000)), good.to_owned()] {
+        for rows in [&mut clean, &mut mixed] {
+            rows.push(&PLACE, event.as_bytes()).unwrap();
+        }
+    }
+    // What is no array is none, whatever its items are.
+    assert_eq!(one("Array(UInt8)", r#""[256, ""#), Err(Class::InvalidValue));
+    assert_eq!(one("Array(UInt8)", r#""[256] x""#), Err(Class::InvalidValue));
+    assert_eq!(one("Array(UInt8)", r#""[256, {}]""#), Err(Class::OutOfRange));
+    let now = SystemTime::now();
+    let (clean, mixed) = (clean.encode(now), mixed.encode(now));
+    assert_eq!(clean.column_list, mixed.column_list);
+    assert!(clean.body == mixed.body, "what was refused left something behind");
+}
+
+#[test]
+fn white_space_is_what_json_takes_for_it() {
+    let mut fast = rows(&[("a", "String", Missing::Zero), ("j", "JSON", Missing::Zero)]);
+    let mut slow = rows(&[("a", "String", Missing::Zero), ("j", "JSON", Missing::Zero)]);
+    slow.only_serde();
+    let mut judge = |event: String| {
+        let pushed = fast.push(&PLACE, event.as_bytes());
+        assert_eq!(pushed, slow.push(&PLACE, event.as_bytes()), "{event:?}");
+        pushed.map_err(|reject| reject.class)
+    };
+    for blank in [" ", "\t", "\n", "\r", " \r\n\t"] {
+        for event in [
+            format!("{blank}{{{blank}\"a\"{blank}:{blank}\"b\"{blank},\"j\":{{}}{blank}}}{blank}"),
+            format!("\u{feff}{blank}{{}}{blank}"),
+            serde_json::json!({ "j": format!("{blank}{{{blank}}}{blank}") }).to_string(),
+        ] {
+            assert_eq!(judge(event), Ok(()));
+        }
+    }
+    for blank in ["\u{b}", "\u{c}", "\0", "\u{85}", "\u{a0}", "\u{2028}", "\u{feff}"] {
+        for event in [
+            format!("\u{feff}{blank}{{}}"),
+            format!("{{}}{blank}"),
+            format!("{{{blank}}}"),
+            format!("{{\"a\":{blank}\"b\"}}"),
+            format!("{{\"a\":\"b\"{blank}}}"),
+        ] {
+            assert_eq!(judge(event), Err(Class::InvalidJson));
+        }
+        for text in [format!("{blank}{{}}"), format!("{{}}{blank}"), format!("{{{blank}}}")] {
+            assert_eq!(judge(serde_json::json!({ "j": text }).to_string()), Err(Class::InvalidValue));
+        }
+    }
+}
+
+#[test]
+fn the_room_of_large_values_is_given_back_and_that_of_usual_ones_kept() {
+    const KEEPS: usize = 256 << 10;
+    let names = ["a", "b", "c", "d", "e", "f"];
+    let types = ["String", "LowCardinality(String)", "JSON", "Array(String)", "Map(String, String)", "String"];
+    let columns: Vec<_> = names.iter().zip(types).map(|(name, kind)| (*name, kind, Missing::Zero)).collect();
+    let mut rows = rows(&columns).keeping(KEEPS);
+    let fill = |rows: &mut Rows, name: &str, length: usize| {
+        let text = "x".repeat(length);
+        let value = match name {
+            "c" | "e" => format!("{{\"k\":\"{text}\"}}"),
+            "d" => format!("[\"{text}\"]"),
+            _ => format!("\"{text}\""),
+        };
+        rows.push(&PLACE, format!("{{\"{name}\":{value}}}").as_bytes()).unwrap();
+    };
+    for round in 0..3 {
+        for name in names {
+            fill(&mut rows, name, 100 << 10);
+            assert!(rows.room() >= 100 << 10, "{name}");
+            rows.encode(SystemTime::now());
+            assert!(rows.room() <= KEEPS, "{} bytes are kept behind {name} of round {round}", rows.room());
+        }
+    }
+    names.iter().for_each(|name| fill(&mut rows, name, 1_000));
+    let room = rows.room();
+    rows.encode(SystemTime::now());
+    assert_eq!(rows.room(), room);
+}
