@@ -1,5 +1,6 @@
 //! JSON events into the columns of the open batch.
 
+mod items;
 mod paths;
 mod reject;
 mod rows;

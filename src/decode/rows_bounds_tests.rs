@@ -153,3 +153,22 @@ fn the_room_of_large_values_is_given_back_and_that_of_usual_ones_kept() {
     rows.encode(SystemTime::now());
     assert_eq!(rows.room(), room);
 }
+
+#[test]
+fn the_pairs_of_a_map_are_bounded_as_they_are_read() {
+    let mut rows = rows(&[("m", "Map(String, UInt8)", Missing::Zero)]);
+    let event = |pairs: u32| {
+        let pairs: Vec<String> = (0..pairs).map(|pair| format!("\"{pair:x}\":1")).collect();
+        format!("{{\"m\":{{{}}}}}", pairs.join(","))
+    };
+    rows.push(&PLACE, event(80_000).as_bytes()).unwrap();
+    let before = rows.bytes();
+    let reject = rows.push(&PLACE, event(90_000).as_bytes()).unwrap_err();
+    assert_eq!((reject.class, reject.column.as_deref()), (Class::OutOfRange, Some("m")), "{reject}");
+    assert_eq!((rows.len(), rows.bytes()), (1, before));
+    // What is no object is none, however many pairs come before that shows.
+    let text = event(90_000);
+    let reject = rows.push(&PLACE, format!("{{\"m\":{}}}", serde_json::json!(&text[5..text.len() - 2])).as_bytes());
+    assert_eq!(reject.unwrap_err().class, Class::InvalidValue);
+    assert_eq!(one("Map(String, UInt8)", r#"{"b":1,"a":2,"b":3}"#), one("Map(String, UInt8)", r#"{"a":2,"b":3}"#));
+}

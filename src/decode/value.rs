@@ -1,14 +1,10 @@
 //! One JSON value into one column: lenient where nothing is lost, otherwise a fault.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use serde::Deserializer as _;
-use serde::de::{SeqAccess, Visitor};
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::items::{self, Room};
 use super::paths;
 use super::reject::{Class, Fault};
 use super::time::{Moment, TimeFault, date32};
@@ -129,19 +125,13 @@ fn store_within(column: &mut Column, input: Input<'_>, room: Option<&mut Room>) 
             let text = digits(input)?;
             let mut whole = Room::of(text);
             let room = room.unwrap_or(&mut whole);
-            arrays.push(|items| {
-                let mut fault = None;
-                array(text, Items { items, room, fault: &mut fault }).map_err(|_| unfit(input, "an array"))?;
-                fault.map_or(Ok(()), Err)
-            })?;
+            arrays.push(|cells| items::array(text, cells, room).map_err(|_| unfit(input, "an array"))?)?;
         }
         Column::Map(maps) => {
             let text = digits(input)?;
             let mut whole = Room::of(text);
             let room = room.unwrap_or(&mut whole);
-            // Of a repeated key the last counts here, too, and which one that is shows at the end.
-            let pairs: BTreeMap<String, &RawValue> =
-                serde_json::from_str(text).map_err(|_| unfit(input, "an object"))?;
+            let pairs = items::pairs(text, room).map_err(|_| unfit(input, "an object"))??;
             maps.push(|keys, values| {
                 pairs.iter().try_for_each(|(key, raw)| {
                     keys.push(key.as_bytes());
@@ -225,70 +215,8 @@ fn digits<'a>(input: Input<'a>) -> Result<&'a str, Fault> {
     }
 }
 
-/// What the items of one value may take in the columns. Two bytes of text are an item, and that is as wide as its type: a
-/// FixedString(N) has N bytes, whatever is in it.
-///
-/// Known from the text alone, not from the memory budget or from what the columns hold: a batch that is read again, perhaps
-/// by another owner with another budget, must have the same rows.
-struct Room {
-    most: usize,
-    left: usize,
-}
-
-impl Room {
-    /// Numbers of eight bytes fit however short they are written.
-    fn of(text: &str) -> Self {
-        let most = text.len().saturating_mul(4).max(MOST_BYTES);
-        Self { most, left: most }
-    }
-
-    fn take(&mut self, bytes: usize) -> Result<(), Fault> {
-        let Some(left) = self.left.checked_sub(bytes) else {
-            let most = self.most;
-            return Err(Fault::range(format!("its items take more than the {most} bytes that they may take here")));
-        };
-        self.left = left;
-        Ok(())
-    }
-}
-
-/// What the items of any value may take.
-const MOST_BYTES: usize = 8 << 20;
-
-/// Reads an array to its end.
-fn array(text: &str, items: Items<'_>) -> Result<(), serde_json::Error> {
-    let mut json = serde_json::Deserializer::from_str(text);
-    json.deserialize_seq(items)?;
-    json.end()
-}
-
-/// Appends the items of an Array one by one: a list of them would take many times the text.
-struct Items<'r> {
-    items: &'r mut Cells,
-    room: &'r mut Room,
-    /// The first that was found. The rest is read all the same: what is no JSON is no array, whatever comes before.
-    fault: &'r mut Option<Fault>,
-}
-
-impl<'de> Visitor<'de> for Items<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        while let Some(raw) = list.next_element::<&RawValue>()? {
-            if self.fault.is_none() {
-                *self.fault = item(self.items, raw.get(), self.room).err();
-            }
-        }
-        Ok(())
-    }
-}
-
 /// Appends an item of an Array or a Map.
-fn item(items: &mut Cells, raw: &str, room: &mut Room) -> Result<(), Fault> {
+pub(super) fn item(items: &mut Cells, raw: &str, room: &mut Room) -> Result<(), Fault> {
     room.take(items.column().width())?;
     let text: String;
     let input = match raw.as_bytes().first() {
