@@ -167,8 +167,8 @@ fn the_pairs_of_a_map_are_bounded_as_they_are_read() {
     assert_eq!((reject.class, reject.column.as_deref()), (Class::OutOfRange, Some("m")), "{reject}");
     assert_eq!((rows.len(), rows.bytes()), (1, before));
     // What is no object is none, however many pairs come before that shows.
-    let text = event(90_000);
-    let reject = rows.push(&PLACE, format!("{{\"m\":{}}}", serde_json::json!(&text[5..text.len() - 2])).as_bytes());
+    let unclosed = event(90_000).replace("{\"m\":", "").replace('}', "");
+    let reject = rows.push(&PLACE, serde_json::json!({ "m": unclosed }).to_string().as_bytes());
     assert_eq!(reject.unwrap_err().class, Class::InvalidValue);
     assert_eq!(one("Map(String, UInt8)", r#"{"b":1,"a":2,"b":3}"#), one("Map(String, UInt8)", r#"{"a":2,"b":3}"#));
 }
