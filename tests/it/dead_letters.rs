@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::bench::PARTITIONS;
+use crate::harness::bench::{PARTITIONS, SHIPPED};
 use crate::harness::fleet::in_full;
 use crate::harness::raw::Raw;
-use crate::harness::{Bench, Consumer};
+use crate::harness::veil::Veiled;
+use crate::harness::{Bench, ClickHouse, Consumer};
 
 const LIMIT: Duration = Duration::from_secs(90);
 const TIMESTAMP: i64 = 1_768_954_900_524;
@@ -203,6 +204,29 @@ fn a_topic_that_takes_none_makes_only_their_partitions_wait() {
     assert_eq!(letters(&bench, &dlq).len(), 1);
     consumer.stop();
     bench.assert_exactly_once(0..6_000);
+}
+
+#[test]
+fn a_topic_that_is_neither_found_nor_created_is_said_and_waited_for() {
+    let veiled = Veiled::start();
+    let bench = Bench::new("hidden", &veiled.kafka, ClickHouse::shared(), SHIPPED);
+    let dlq = format!("{}.dlq", bench.topic);
+    veiled.kafka.create_topic(&dlq, PARTITIONS);
+    veiled.hide(&dlq);
+    let consumer = bench.start(&[("KAFKA_BOOTSTRAP_SERVERS", &veiled.bootstrap())]);
+    bench.produce(2_000);
+    bench.wait_rows(&consumer, 2_000, LIMIT);
+    let place = bench.kafka.write(&bench.topic, 3, TIMESTAMP, &[Raw::of("poison")]);
+    consumer.wait_health(503, LIMIT);
+    consumer.wait_log(LIMIT, &["ERROR", "dead letters cannot be written", &dlq, "does not exist"]);
+    let committed = bench.kafka.committed(&bench.group, &bench.topic);
+    assert!(committed.get(&3).is_none_or(|offset| *offset <= place), "committed past a letter that nobody has");
+    veiled.show();
+    bench.wait_committed_to_the_end(&consumer, LIMIT);
+    consumer.wait_healthy();
+    assert_eq!(letters(&bench, &dlq).len(), 1);
+    consumer.stop();
+    bench.assert_exactly_once(0..2_000);
 }
 
 #[test]

@@ -23,6 +23,7 @@ pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod raw;
 pub(crate) mod valve;
+pub(crate) mod veil;
 
 #[path = "../../support/cache.rs"]
 mod cache;
