@@ -44,7 +44,7 @@ fuzz: ## hostile record batches and mutated events, FUZZ_SECONDS (default 5) of 
 # For the tests only: the demo takes a binary that it finds here as it is, without building.
 integration: export SANDARB_CONSUMER_BIN ?= $(RELEASE)/sandarb-consumer
 integration: export SANDARB_SAMPLE_BIN ?= $(RELEASE)/sample-events
-integration: ## tests with services (after `make release`; TEST_THREADS); KAFKA_VERSION=3.9.1, 3.3.2, 2.8.2: older brokers
+integration: setup ## tests with services (after `make release`; TEST_THREADS); KAFKA_VERSION=3.9.1, 3.3.2, 2.8.2: older brokers
 	@test -x "$(SANDARB_CONSUMER_BIN)" || { echo "no $(SANDARB_CONSUMER_BIN): run make release" >&2; exit 1; }
 	@$(if $(strip $(LACKING)),echo "left out because Kafka $(KAFKA_VERSION) lacks what they need: $(LACKING)")
 	@# Most tests wait most of the time: more of them at once than processors. Then those that measure, one by one. Both run,
@@ -55,7 +55,7 @@ integration: ## tests with services (after `make release`; TEST_THREADS); KAFKA_
 	cargo test --workspace --locked --test it -- --test-threads=1 ::alone_ || code=$$?; \
 	exit $$code
 
-manifests: ## tests of what is deployed (k8s/, Compose, Dockerfile) and of the dependencies' limits
+manifests: setup ## tests of what is deployed (k8s/, Compose, Dockerfile) and of the dependencies' limits
 	cargo test --locked $(MANIFESTS:%=--test %) --no-fail-fast
 
 faults: export SANDARB_CONSUMER_BIN ?= $(RELEASE)/sandarb-consumer
@@ -78,7 +78,7 @@ release: ## the static binaries
 size: release ## how big the program is, how soon it answers, how little it takes; fails above the limits
 	@dev/size "$(RELEASE)/sandarb-consumer"
 
-image-test: release ## the image (or, without a Docker engine, the binary) through 200,000 events (IMAGE_EVENTS=N)
+image-test: setup release ## the image (or, without a Docker engine, the binary) through 200,000 events (IMAGE_EVENTS=N)
 	@dev/image-test "$(RELEASE)/sandarb-consumer" "$(RELEASE)/sample-events"
 
 reproducible: ## build twice, in two places, and compare the bytes (takes long)
