@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -110,6 +111,21 @@ def grant(order):
         AclPermissionType.ALLOW,
     )
     admin.create_acls([binding])[binding].result(LIMIT)
+    # The controller has it; the broker, which decides and which is asked here, takes it over a moment later.
+    wanted = AclBindingFilter(
+        binding.restype,
+        binding.name,
+        binding.resource_pattern_type,
+        binding.principal,
+        binding.host,
+        binding.operation,
+        binding.permission_type,
+    )
+    deadline = time.monotonic() + LIMIT
+    while not admin.describe_acls(wanted).result(LIMIT):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{binding} is not in force after {LIMIT} s")
+        time.sleep(0.05)
     return {}
 
 
