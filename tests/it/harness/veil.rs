@@ -4,10 +4,10 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use super::kafka::{Kafka, Node};
+use super::kafka::{Kafka, Node, kafka_version};
 use super::{free_port, scratch};
 
 /// The broker, and a way to it on which a topic may be hidden.
@@ -34,11 +34,8 @@ impl Veiled {
         let (open, inner, controller) = (free_port(), free_port(), free_port());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let own_listener = if super::kafka::kafka_version() < (3, 0) {
-            String::new()
-        } else {
-            format!(",CONTROLLER://127.0.0.1:{controller}")
-        };
+        let own_listener =
+            if kafka_version() < (3, 0) { String::new() } else { format!(",CONTROLLER://127.0.0.1:{controller}") };
         let properties = [
             format!("listeners=PLAINTEXT://127.0.0.1:{open},VEILED://127.0.0.1:{inner}{own_listener}"),
             format!("advertised.listeners=PLAINTEXT://127.0.0.1:{open},VEILED://127.0.0.1:{port}"),
@@ -70,12 +67,12 @@ impl Veiled {
     pub(crate) fn hide(&self, topic: &str) {
         let nowhere = "-".repeat(topic.len());
         assert!(!self.kafka.topics().contains(&nowhere), "{nowhere} is a topic");
-        *self.veil.hidden.lock().unwrap_or_else(PoisonError::into_inner) = Some((topic.to_owned(), nowhere));
+        *self.veil.hidden() = Some((topic.to_owned(), nowhere));
     }
 
     /// From now on all find it again.
     pub(crate) fn show(&self) {
-        *self.veil.hidden.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.veil.hidden() = None;
     }
 }
 
@@ -93,7 +90,7 @@ fn join(veil: &Arc<Veil>, client: TcpStream, broker: TcpStream) {
     let asking = Arc::clone(veil);
     thread::spawn(move || {
         copy_frames(from_client, broker, |frame| {
-            if let (true, Some((topic, nowhere))) = (frame.starts_with(&METADATA), asking.names()) {
+            if let (true, Some((topic, nowhere))) = (frame.starts_with(&METADATA), asking.hidden().clone()) {
                 replace(frame, topic.as_bytes(), nowhere.as_bytes());
             }
         });
@@ -101,7 +98,7 @@ fn join(veil: &Arc<Veil>, client: TcpStream, broker: TcpStream) {
     let answering = Arc::clone(veil);
     thread::spawn(move || {
         copy_frames(from_broker, client, |frame| {
-            if let Some((topic, nowhere)) = answering.names() {
+            if let Some((topic, nowhere)) = answering.hidden().clone() {
                 replace(frame, nowhere.as_bytes(), topic.as_bytes());
             }
         });
@@ -109,8 +106,8 @@ fn join(veil: &Arc<Veil>, client: TcpStream, broker: TcpStream) {
 }
 
 impl Veil {
-    fn names(&self) -> Option<(String, String)> {
-        self.hidden.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn hidden(&self) -> MutexGuard<'_, Option<(String, String)>> {
+        self.hidden.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
