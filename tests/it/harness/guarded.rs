@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use serde_json::json;
 
-use super::kafka::{Kafka, Node, kafka_version, needs_kafka};
+use super::kafka::{Kafka, Node, controller_listener, kafka_version, needs_kafka};
 use super::{free_port, scratch};
 
 /// The broker, and the port of the listener that asks for a name. The first listener's user may do everything.
@@ -29,12 +29,11 @@ impl Guarded {
         let users: Vec<String> = PLAIN.iter().map(|name| format!("user_{name}=\"{name}-secret\"")).collect();
         let module = "org.apache.kafka.common.security";
         let listener = "listener.name.sasl_plaintext";
-        // Before 3.0 the port of the controller is that of ZooKeeper.
-        let zookeeper = kafka_version() < (3, 0);
-        let (own_listener, authorizer) = if zookeeper {
-            (String::new(), "kafka.security.authorizer.AclAuthorizer")
+        let own_listener = controller_listener(controller);
+        let authorizer = if kafka_version() < (3, 0) {
+            "kafka.security.authorizer.AclAuthorizer"
         } else {
-            (format!(",CONTROLLER://127.0.0.1:{controller}"), "org.apache.kafka.metadata.authorizer.StandardAuthorizer")
+            "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
         };
         let clients = format!("PLAINTEXT://127.0.0.1:{open},SASL_PLAINTEXT://127.0.0.1:{port}");
         let properties = [

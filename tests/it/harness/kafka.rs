@@ -273,6 +273,11 @@ pub(crate) fn kafka_version_text() -> String {
     })
 }
 
+/// What a node that names its own `listeners` must add to them: before 3.0 the port of the controller is that of ZooKeeper.
+pub(super) fn controller_listener(port: u16) -> String {
+    if kafka_version() < (3, 0) { String::new() } else { format!(",CONTROLLER://127.0.0.1:{port}") }
+}
+
 /// Its major and minor number.
 pub(crate) fn kafka_version() -> (u32, u32) {
     let version = kafka_version_text();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use super::kafka::{Kafka, Node, kafka_version};
+use super::kafka::{Kafka, Node, controller_listener};
 use super::{free_port, scratch};
 
 /// The broker, and a way to it on which a topic may be hidden.
@@ -34,8 +34,7 @@ impl Veiled {
         let (open, inner, controller) = (free_port(), free_port(), free_port());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let own_listener =
-            if kafka_version() < (3, 0) { String::new() } else { format!(",CONTROLLER://127.0.0.1:{controller}") };
+        let own_listener = controller_listener(controller);
         let properties = [
             format!("listeners=PLAINTEXT://127.0.0.1:{open},VEILED://127.0.0.1:{inner}{own_listener}"),
             format!("advertised.listeners=PLAINTEXT://127.0.0.1:{open},VEILED://127.0.0.1:{port}"),
