@@ -1,9 +1,11 @@
 """Parts of dev/demo: the screen, child processes, ClickHouse over HTTP, figures of a process. Standard library only."""
 
 import ctypes
+import itertools
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -261,14 +263,22 @@ def runs(numbers):
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in parts) or "none"
 
 
+# Below those that the kernel gives to outgoing connections (ip_local_port_range): one of these would take a port between
+# the look here and the start of the server that is to have it.
+PORTS = range(10_000, 32_000)
+NEXT_PORT = itertools.count(random.randrange(len(PORTS)))
+
+
 def free_port(first=None):
-    """`first` or the next port nobody uses; any free one without it."""
-    for port in range(first, first + 200) if first else [0]:
+    """`first` or the next port nobody uses; without it any free one, each time another."""
+    ports = range(first, first + 200) if first else (PORTS[next(NEXT_PORT) % len(PORTS)] for _ in PORTS)
+    for port in ports:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("0.0.0.0", port))
             except OSError:
                 continue
-            return probe.getsockname()[1]
-    raise Failed(f"no free port from {first} to {first + 199}")
+            return port
+    tried = ports if first else PORTS
+    raise Failed(f"no free port from {tried[0]} to {tried[-1]}")

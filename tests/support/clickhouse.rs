@@ -9,6 +9,7 @@ use sandarb_consumer::config::{ClickHouseAddress, ClickHouseConfig, HostPort, Se
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+use super::port::free_port;
 use super::scratch::scratch;
 
 pub(crate) const USER: &str = "ingest";
@@ -24,8 +25,8 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) async fn start() -> Self {
         let dir = scratch("clickhouse");
-        // Free a moment ago; the script checks that the socket that answers is its own.
-        let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        // The script checks that the socket that answers is its own.
+        let port = free_port();
         let process = spawn(port, &dir).await;
         Self { process, port, dir }
     }

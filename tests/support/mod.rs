@@ -5,4 +5,5 @@
 pub(crate) mod bench;
 pub(crate) mod cache;
 pub(crate) mod clickhouse;
+pub(crate) mod port;
 pub(crate) mod scratch;

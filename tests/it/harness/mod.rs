@@ -1,10 +1,6 @@
 //! Real Kafka, real ClickHouse and the real program, started and watched by the tests.
 
-use std::hash::{BuildHasher, RandomState};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,6 +23,8 @@ pub(crate) mod veil;
 
 #[path = "../../support/cache.rs"]
 mod cache;
+#[path = "../../support/port.rs"]
+mod port;
 #[path = "../../support/scratch.rs"]
 mod scratch;
 
@@ -37,6 +35,7 @@ pub(crate) use fleet::{Fleet, Series, rounds};
 pub(crate) use kafka::Kafka;
 pub(crate) use load::Load;
 pub(crate) use member::Member;
+pub(crate) use port::free_port;
 pub(crate) use scratch::scratch;
 
 /// Looks until the closure says `Ok`. Panics after the limit with what was waited for and the state seen last.
@@ -60,17 +59,6 @@ pub(crate) fn pause(began: Instant) {
 /// `Ok` when the two are equal, else what is seen: for [`wait_until`].
 pub(crate) fn same<T: PartialEq + std::fmt::Debug>(seen: T, wanted: T) -> Result<T, String> {
     if seen == wanted { Ok(seen) } else { Err(format!("{seen:?} instead of {wanted:?}")) }
-}
-
-/// A port that nobody listens on now, each time another: a server that is told to take it does so a little later. Below
-/// those that the kernel gives to outgoing connections, of which the tests have many meanwhile.
-pub(crate) fn free_port() -> u16 {
-    const FIRST: u16 = 10_000;
-    const PORTS: u64 = 22_000;
-    static START: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()) % PORTS);
-    static GIVEN: AtomicU64 = AtomicU64::new(0);
-    let mut ports = (0..PORTS).map(|_| FIRST + ((*START + GIVEN.fetch_add(1, Ordering::Relaxed)) % PORTS) as u16);
-    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
 /// A file of the project.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::wait_until;
+use super::{free_port, wait_until};
 
 /// What becomes of one insert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,8 +85,9 @@ struct State {
 impl Proxy {
     /// In front of the server at `backend`.
     pub(crate) fn start(backend: u16, script: &[Fault]) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
+        // Not one of the kernel's choice: between refusing and listening again another's connection could take that.
+        let port = free_port();
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let state = Mutex::new(State { script: script.to_vec(), ..State::default() });
         let off = AtomicBool::default;
         let shared =
