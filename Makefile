@@ -16,7 +16,7 @@ TEST_THREADS ?= 4
 
 .NOTPARALLEL:
 .PHONY: help demo test unit fuzz integration manifests faults fmt lint release size image-test reproducible clean setup bench
-.PHONY: bench-latency bench-flat bench-server bench-stages
+.PHONY: bench-latency bench-flat bench-server bench-stages bench-aarch64
 
 # Tests without services: those that read what is deployed and what is linked, and those that need nothing. All others are
 # integration tests.
@@ -106,6 +106,9 @@ bench-stages: setup ## CPU of an event in each step from fetch answer to Native 
 	$(call STAGES,build,$(TARGET))
 	CRITERION_HOME="$(TARGET_DIR)/criterion/glibc" $(call STAGES,run,$(GLIBC)) --quiet -- --bench $(SAMPLES)
 	CRITERION_HOME="$(TARGET_DIR)/criterion/musl" $(call STAGES,run,$(TARGET)) --quiet -- --bench $(SAMPLES)
+
+bench-aarch64: ## test fast-mem for aarch64 and count its instructions beside musl's, emulated (needs qemu-user)
+	@benches/aarch64/run
 
 clean: ## remove what was built; the cache of dev/setup stays
 	cargo clean

@@ -1,7 +1,7 @@
 //! One function for memcpy and memmove: short lengths are loaded whole before anything is stored, so overlap does not
 //! matter; long ones go forwards or backwards.
 
-use core::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_store_si128, _mm_storeu_si128};
+use piece::{Piece, load, store, store_aligned};
 
 /// Copies `n` bytes; the two may overlap.
 ///
@@ -97,33 +97,17 @@ unsafe fn both_ends<T: Copy>(dest: *mut u8, src: *const u8, n: usize) {
 }
 
 /// # Safety
-/// 16 readable bytes.
-#[inline(always)]
-unsafe fn load(from: *const u8) -> __m128i {
-    // SAFETY: as demanded of the caller; any alignment will do.
-    unsafe { _mm_loadu_si128(from.cast()) }
-}
-
-/// # Safety
 /// 64 readable bytes.
 #[inline(always)]
-unsafe fn load4(from: *const u8) -> [__m128i; 4] {
+unsafe fn load4(from: *const u8) -> [Piece; 4] {
     // SAFETY: as demanded of the caller.
     unsafe { [load(from), load(from.add(16)), load(from.add(32)), load(from.add(48))] }
 }
 
 /// # Safety
-/// 16 writable bytes.
-#[inline(always)]
-unsafe fn store(to: *mut u8, value: __m128i) {
-    // SAFETY: as demanded of the caller; any alignment will do.
-    unsafe { _mm_storeu_si128(to.cast(), value) }
-}
-
-/// # Safety
 /// 64 writable bytes.
 #[inline(always)]
-unsafe fn store4(to: *mut u8, [a, b, c, d]: [__m128i; 4]) {
+unsafe fn store4(to: *mut u8, [a, b, c, d]: [Piece; 4]) {
     // SAFETY: as demanded of the caller.
     unsafe {
         store(to, a);
@@ -136,12 +120,71 @@ unsafe fn store4(to: *mut u8, [a, b, c, d]: [__m128i; 4]) {
 /// # Safety
 /// 64 writable bytes, aligned to 16.
 #[inline(always)]
-unsafe fn store4_aligned(to: *mut u8, [a, b, c, d]: [__m128i; 4]) {
+unsafe fn store4_aligned(to: *mut u8, [a, b, c, d]: [Piece; 4]) {
     // SAFETY: as demanded of the caller.
     unsafe {
-        _mm_store_si128(to.cast(), a);
-        _mm_store_si128(to.add(16).cast(), b);
-        _mm_store_si128(to.add(32).cast(), c);
-        _mm_store_si128(to.add(48).cast(), d);
+        store_aligned(to, a);
+        store_aligned(to.add(16), b);
+        store_aligned(to.add(32), c);
+        store_aligned(to.add(48), d);
     }
+}
+
+/// Sixteen bytes at a time: SSE2, which is part of every x86_64.
+#[cfg(target_arch = "x86_64")]
+mod piece {
+    use core::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_store_si128, _mm_storeu_si128};
+
+    pub(super) type Piece = __m128i;
+
+    /// # Safety
+    /// 16 readable bytes.
+    #[inline(always)]
+    pub(super) unsafe fn load(from: *const u8) -> Piece {
+        // SAFETY: as demanded of the caller; any alignment will do.
+        unsafe { _mm_loadu_si128(from.cast()) }
+    }
+
+    /// # Safety
+    /// 16 writable bytes.
+    #[inline(always)]
+    pub(super) unsafe fn store(to: *mut u8, value: Piece) {
+        // SAFETY: as demanded of the caller; any alignment will do.
+        unsafe { _mm_storeu_si128(to.cast(), value) }
+    }
+
+    /// # Safety
+    /// 16 writable bytes, aligned to 16.
+    #[inline(always)]
+    pub(super) unsafe fn store_aligned(to: *mut u8, value: Piece) {
+        // SAFETY: as demanded of the caller.
+        unsafe { _mm_store_si128(to.cast(), value) }
+    }
+}
+
+/// Sixteen bytes at a time: Neon, which is part of every aarch64 that runs Linux.
+#[cfg(target_arch = "aarch64")]
+mod piece {
+    use core::arch::aarch64::{uint8x16_t, vld1q_u8, vst1q_u8};
+
+    pub(super) type Piece = uint8x16_t;
+
+    /// # Safety
+    /// 16 readable bytes.
+    #[inline(always)]
+    pub(super) unsafe fn load(from: *const u8) -> Piece {
+        // SAFETY: as demanded of the caller; any alignment will do.
+        unsafe { vld1q_u8(from) }
+    }
+
+    /// # Safety
+    /// 16 writable bytes.
+    #[inline(always)]
+    pub(super) unsafe fn store(to: *mut u8, value: Piece) {
+        // SAFETY: as demanded of the caller; any alignment will do.
+        unsafe { vst1q_u8(to, value) }
+    }
+
+    /// There is no instruction of its own for it.
+    pub(super) use store as store_aligned;
 }

@@ -6,7 +6,7 @@
 //!
 //! - x86_64 needs all of `memcpy`, `memmove`, `memcmp` and `bcmp`: musl's `memmove` lies in one object file with a part
 //!   of its `memcpy`, so taking over `memcpy` alone does not link.
-//! - aarch64 has good `memcpy` and `memmove` in musl: `memcmp` and `bcmp` only.
+//! - aarch64 has a good `memcpy` in musl, which its `memmove` calls unless the two overlap: `memmove`, `memcmp` and `bcmp`.
 //! - Other C libraries are left alone.
 //!
 //! A binary must say `extern crate fast_mem as _;`, otherwise the linker silently takes musl's functions.
@@ -19,18 +19,30 @@
 // The compiler would turn a loop that copies bytes into a call of memcpy, which is this very function.
 #![no_builtins]
 
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod neon;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+mod sse2;
 mod stops;
 mod text;
+#[cfg(any(
+    test,
+    not(any(
+        all(target_arch = "x86_64", target_feature = "sse2"),
+        all(target_arch = "aarch64", target_feature = "neon")
+    ))
+))]
+mod words;
 
-pub use stops::{equal_bytes, json_stops, json_stops_32};
+pub use stops::{equal_bytes, json_stops_32};
 pub use text::text;
 
 #[cfg(any(test, target_env = "musl"))]
 mod compare;
-#[cfg(all(target_arch = "x86_64", any(test, target_env = "musl")))]
+#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), any(test, target_env = "musl")))]
 mod copy;
 
-#[cfg(all(target_env = "musl", target_arch = "x86_64"))]
+#[cfg(all(target_env = "musl", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod exported_copy {
     use core::ffi::c_void;
 
@@ -38,6 +50,7 @@ mod exported_copy {
     ///
     /// # Safety
     /// `n` readable bytes at `src`, `n` writable ones at `dest`.
+    #[cfg(target_arch = "x86_64")]
     #[unsafe(no_mangle)]
     pub(crate) unsafe extern "C" fn memcpy(dest: *mut c_void, src: *const c_void, n: usize) -> *mut c_void {
         // SAFETY: as demanded of the caller.

@@ -11,7 +11,7 @@ fn noise(length: usize, seed: usize) -> Vec<u8> {
     (0..length).map(|at| ((at * 2_654_435_761 + seed * 97) >> 5) as u8).collect()
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod copies {
     use super::*;
     use crate::copy::copy;
