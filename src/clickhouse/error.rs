@@ -205,7 +205,7 @@ fn quota_ends_in(text: &str, now: SystemTime) -> Option<Duration> {
     let time = NaiveDateTime::parse_from_str(rest.get(..19)?, "%Y-%m-%d %H:%M:%S").ok()?.and_utc();
     let end = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).ok()?);
     // A second more: the text is cut to seconds.
-    Some(end.duration_since(now).ok()? + Duration::from_secs(1))
+    (end + Duration::from_secs(1)).duration_since(now).ok()
 }
 
 /// In the text of whatever a materialized view throws: the table itself holds the rows by then.

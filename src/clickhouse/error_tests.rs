@@ -132,7 +132,9 @@ fn the_end_of_a_quota_is_waited_for() {
                 end at 2026-03-01 12:00:00. Name of quota template: `q`. (QUOTA_EXCEEDED)";
     let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
     assert_eq!(quota_ends_in(text, at(1_772_366_400 - 90)), Some(Duration::from_secs(91)));
-    assert_eq!(quota_ends_in(text, at(1_772_366_400 + 1)), None, "it has ended");
+    let answered_late = at(1_772_366_400) + Duration::from_millis(250);
+    assert_eq!(quota_ends_in(text, answered_late), Some(Duration::from_millis(750)), "it ends within this second");
+    assert_eq!(quota_ends_in(text, at(1_772_366_400 + 2)), None, "it has ended");
     assert_eq!(quota_ends_in("Interval will end at soon", at(0)), None);
     assert_eq!(quota_ends_in("no such words", at(0)), None);
 }
