@@ -26,7 +26,7 @@ FUZZ := fuzz_records model_fuzz
 INTEGRATION := it $(filter-out $(MANIFESTS) $(UNIT) $(FUZZ),$(basename $(notdir $(wildcard tests/*.rs))))
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 demo: ## run the whole thing: Kafka, the program, ClickHouse, 100,000 events (DEMO=native|compose, DEMO_EXIT=1)
 	@command -v python3 >/dev/null || dev/setup demo
