@@ -5,28 +5,9 @@ use core::arch::aarch64::{
     vreinterpretq_u32_u8,
 };
 
-/// As [`crate::json_stops_32`].
-#[inline(always)]
-pub(crate) fn stops(front: &[u8; 16], back: &[u8; 16]) -> u32 {
-    mask(stops_16(front), stops_16(back))
-}
-
-/// As [`crate::equal_bytes`].
-#[inline(always)]
-pub(crate) fn equal(left: [&[u8; 16]; 2], right: [&[u8; 16]; 2]) -> u32 {
-    // SAFETY: each is sixteen readable bytes and the loads demand no alignment; Neon is part of the target.
-    let (front, back) = unsafe {
-        (
-            vceqq_u8(vld1q_u8(left[0].as_ptr()), vld1q_u8(right[0].as_ptr())),
-            vceqq_u8(vld1q_u8(left[1].as_ptr()), vld1q_u8(right[1].as_ptr())),
-        )
-    };
-    mask(front, back)
-}
-
 /// All ones in the bytes of a quote, a backslash and what is below 0x20.
 #[inline(always)]
-fn stops_16(chunk: &[u8; 16]) -> uint8x16_t {
+pub(crate) fn stops(chunk: &[u8; 16]) -> uint8x16_t {
     // SAFETY: the chunk is sixteen readable bytes and the load demands no alignment; Neon is part of the target.
     unsafe {
         let bytes = vld1q_u8(chunk.as_ptr());
@@ -37,10 +18,17 @@ fn stops_16(chunk: &[u8; 16]) -> uint8x16_t {
     }
 }
 
-/// One bit for each byte of both, which are all ones or 0, the first lowest: each keeps the bit of its place in eight, and
-/// three sums of neighbours bring eight bytes into one.
+/// All ones in the bytes that are the same.
 #[inline(always)]
-fn mask(front: uint8x16_t, back: uint8x16_t) -> u32 {
+pub(crate) fn equal(left: &[u8; 16], right: &[u8; 16]) -> uint8x16_t {
+    // SAFETY: both are sixteen readable bytes and the loads demand no alignment; Neon is part of the target.
+    unsafe { vceqq_u8(vld1q_u8(left.as_ptr()), vld1q_u8(right.as_ptr())) }
+}
+
+/// One bit for each byte of both, the first lowest: each keeps the bit of its place in eight, and three sums of neighbours
+/// bring eight bytes into one.
+#[inline(always)]
+pub(crate) fn bits(front: uint8x16_t, back: uint8x16_t) -> u32 {
     const PLACES: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128];
     // SAFETY: the load reads those sixteen bytes; Neon is part of the target.
     unsafe {
