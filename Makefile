@@ -60,6 +60,7 @@ manifests: setup ## tests of what is deployed (k8s/, Compose, Dockerfile) and of
 
 faults: export SANDARB_CONSUMER_BIN ?= $(RELEASE)/sandarb-consumer
 faults: export FAULT_ROUNDS ?= 20
+faults: export FAULT_HOLD_SECONDS ?= 100
 faults: setup release ## long series of faults for the group, the tests named long_ in full, memory: prints what each did
 	cargo test --workspace --locked --test it -- --test-threads=2 --nocapture group_ long_ --skip ::alone_ $(LACKING:%=--skip %)
 	cargo test --workspace --locked --test it -- --test-threads=1 --nocapture group_changes::alone_

@@ -3,12 +3,11 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::consumer::asserts;
-use crate::harness::{Bench, ClickHouse, Consumer, Kafka, Table};
+use crate::harness::{Bench, ClickHouse, Consumer, Kafka, Table, hold};
 use crate::tables::assert_views_count;
 
 const EVENTS: u64 = 60_000;
 const BATCH: u64 = 2_000;
-const DOWN: Duration = Duration::from_secs(20);
 const LIMIT: Duration = Duration::from_secs(120);
 
 #[test]
@@ -83,7 +82,7 @@ fn watch_the_outage(consumer: &Consumer) {
         "{health}"
     );
     let mut settled: Vec<u64> = Vec::new();
-    while started.elapsed() < DOWN {
+    while started.elapsed() < hold(20) {
         std::thread::sleep(Duration::from_secs(1));
         let (status, health) = consumer.health().unwrap();
         assert_eq!(status, 503, "{health}");

@@ -81,6 +81,13 @@ pub(crate) fn rounds() -> u64 {
     std::env::var("FAULT_ROUNDS").map_or(3, |text| text.parse().unwrap_or_else(|error| panic!("FAULT_ROUNDS: {error}")))
 }
 
+/// How long a fault is held: FAULT_HOLD_SECONDS (100 in `make faults`), else `short` seconds.
+pub(crate) fn hold(short: u64) -> Duration {
+    let seconds = std::env::var("FAULT_HOLD_SECONDS")
+        .map_or(short, |text| text.parse().unwrap_or_else(|error| panic!("FAULT_HOLD_SECONDS: {error}")));
+    Duration::from_secs(seconds.max(short))
+}
+
 /// Whether FAULT_ROUNDS asks for the long form of the tests whose names begin with `long_`.
 pub(crate) fn in_full() -> bool {
     std::env::var_os("FAULT_ROUNDS").is_some()

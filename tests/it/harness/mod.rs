@@ -31,7 +31,7 @@ mod scratch;
 pub(crate) use bench::{Bench, Table};
 pub(crate) use clickhouse::ClickHouse;
 pub(crate) use consumer::Consumer;
-pub(crate) use fleet::{Fleet, Series, rounds};
+pub(crate) use fleet::{Fleet, Series, hold, rounds};
 pub(crate) use kafka::Kafka;
 pub(crate) use load::Load;
 pub(crate) use member::Member;
