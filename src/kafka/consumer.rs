@@ -53,6 +53,8 @@ pub enum Event {
     },
     /// [`Consumer::read`] has records.
     Records,
+    /// The coordinator has acknowledged commits: see [`Consumer::acknowledged`].
+    Acknowledged,
     /// The membership is over: left, or refused for good.
     Ended(Result<(), GroupRefused>),
 }
@@ -153,6 +155,8 @@ impl Consumer {
                         return self.ended().await;
                     }
                 }
+                // Fails only when the driver has ended, which the membership told first.
+                Ok(()) = self.ends.acknowledged.changed() => return Event::Acknowledged,
                 fetched = receive(&mut self.fetching), if wanted => match fetched {
                     Fetched::Start { partition, offset } => {
                         if self.start_at(partition, offset) {
@@ -192,6 +196,13 @@ impl Consumer {
     /// The next offset that will be read of a partition.
     pub fn position(&self, partition: i32) -> Option<i64> {
         self.positions.get(partition)
+    }
+
+    /// The offset that the coordinator holds for a partition in this assignment: found when it began, or committed since
+    /// and acknowledged. `None` when there is none yet.
+    pub fn acknowledged(&self, partition: i32) -> Option<i64> {
+        let acknowledged = self.ends.acknowledged.borrow();
+        acknowledged.offsets.get(&partition).copied().filter(|_| acknowledged.epoch == self.epoch)
     }
 
     /// Bytes held: of the answer being read, and of the buffer for decompressed records.

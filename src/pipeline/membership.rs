@@ -54,7 +54,7 @@ impl Pipeline {
                     Phase::Idle | Phase::Working | Phase::Draining => self.phase = Phase::Idle,
                 }
             }
-            Event::Records | Event::Ended(_) => {}
+            Event::Records | Event::Acknowledged | Event::Ended(_) => {}
         }
     }
 

@@ -19,7 +19,7 @@ use crate::kafka::connection::Connection;
 use crate::kafka::error::{GroupRefused, KafkaError, code_name};
 use crate::kafka::group::state::{Coordinator, Group, GroupSettings, Step};
 use crate::kafka::group::subscription::Subscription;
-use crate::kafka::group::{Intent, Membership, Phase};
+use crate::kafka::group::{Acknowledged, Intent, Membership, Phase};
 use crate::kafka::protocol::heartbeat::HeartbeatRequest;
 use crate::kafka::protocol::join_group::JoinGroupRequest;
 use crate::kafka::protocol::leave_group::LeaveGroupRequest;
@@ -39,6 +39,7 @@ pub struct Driver {
     backoff: Backoff,
     intent: watch::Receiver<Intent>,
     membership: watch::Sender<Membership>,
+    acknowledged: watch::Sender<Acknowledged>,
     tenure: watch::Sender<Tenure>,
     progress: watch::Sender<KafkaProgress>,
     failing_since: Option<Instant>,
@@ -51,6 +52,8 @@ pub struct DriverEnds {
     pub membership: watch::Receiver<Membership>,
     /// What the consumer says.
     pub intent: watch::Sender<Intent>,
+    /// What the coordinator has acknowledged.
+    pub acknowledged: watch::Receiver<Acknowledged>,
     /// For fences.
     pub tenure: watch::Receiver<Tenure>,
 }
@@ -87,6 +90,7 @@ impl Driver {
         let group = Group::new(settings.clone(), now);
         let (membership, membership_out) = watch::channel(group.membership());
         let (intent_in, intent) = watch::channel(Intent::default());
+        let (acknowledged, acknowledged_out) = watch::channel(Acknowledged::default());
         let (tenure, tenure_out) = watch::channel(Tenure { epoch: 0, until: now, until_boot: Duration::ZERO });
         let driver = Self {
             settings,
@@ -96,11 +100,18 @@ impl Driver {
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             intent,
             membership,
+            acknowledged,
             tenure,
             progress,
             failing_since: None,
         };
-        (driver, DriverEnds { membership: membership_out, intent: intent_in, tenure: tenure_out })
+        let ends = DriverEnds {
+            membership: membership_out,
+            intent: intent_in,
+            acknowledged: acknowledged_out,
+            tenure: tenure_out,
+        };
+        (driver, ends)
     }
 
     /// Runs until the group was left or refuses this member.
@@ -332,6 +343,17 @@ impl Driver {
         self.progress.send_modify(|progress| progress.good_until = Some(until));
     }
 
+    fn publish_acknowledged(&self, epoch: u64) {
+        self.acknowledged.send_if_modified(|published| {
+            let known = published.offsets.iter().map(|(partition, offset)| (*partition, *offset));
+            let changed = published.epoch != epoch || !known.eq(self.group.acknowledged());
+            if changed {
+                *published = Acknowledged { epoch, offsets: self.group.acknowledged().collect() };
+            }
+            changed
+        });
+    }
+
     /// Publishes what changed, so that nobody is woken for nothing.
     fn publish(&mut self) {
         let now = Instant::now();
@@ -353,6 +375,7 @@ impl Driver {
             }
             changed
         });
+        self.publish_acknowledged(epoch);
         let alive =
             self.group.alive_at().map(|at| at + Duration::from_secs(10).max(self.settings.heartbeat_interval * 3));
         let group = &self.group;

@@ -27,6 +27,16 @@ pub struct Membership {
     pub phase: Phase,
 }
 
+/// The offsets that the coordinator holds for the partitions of one assignment: those found when it began, and each commit
+/// since that was acknowledged with code 0. An intent is no proof; this is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// The epoch of the assignment.
+    pub epoch: u64,
+    /// Per partition the committed offset (the next to read); partitions without a commit are absent.
+    pub offsets: BTreeMap<i32, i64>,
+}
+
 /// Where the membership stands.
 #[derive(Debug, Clone)]
 pub enum Phase {

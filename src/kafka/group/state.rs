@@ -240,6 +240,15 @@ impl Group {
         }
     }
 
+    /// Per partition held the offset that the coordinator has: found at the beginning, or committed and acknowledged since.
+    pub fn acknowledged(&self) -> impl Iterator<Item = (i32, i64)> {
+        let held = match &self.state {
+            State::Working { held, .. } | State::Revoking { held, .. } => Some(held),
+            _ => None,
+        };
+        held.into_iter().flat_map(|held| held.committed.iter().map(|(partition, commit)| (*partition, commit.offset)))
+    }
+
     /// What the metadata said last, if a person has to do something about it.
     pub fn topic_fault(&self) -> Option<TopicFault> {
         let topic = || self.settings.topic.clone();

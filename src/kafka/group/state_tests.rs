@@ -181,6 +181,18 @@ fn a_follower_asks_for_the_partition_count_and_a_member_without_partitions_idles
 }
 
 #[test]
+fn an_offset_is_acknowledged_by_code_0_alone() {
+    let mut bench = Bench::at_work();
+    let acknowledged = |bench: &Bench| bench.group.acknowledged().collect::<Vec<_>>();
+    assert_eq!(acknowledged(&bench), [(0, 5)], "found; partition 1 has no commit");
+    bench.intend(&[(0, 6), (1, 8)], false, false);
+    bench.commit(&[(0, 12), (1, 0)]);
+    assert_eq!(acknowledged(&bench), [(0, 5), (1, 8)], "an intent is no proof, and a refused commit is none");
+    bench.group.failed(bench.now);
+    assert_eq!(acknowledged(&bench), [(0, 5), (1, 8)], "what was acknowledged stays so");
+}
+
+#[test]
 fn commits_what_is_new_and_ours_in_this_epoch() {
     let mut bench = Bench::at_work();
     bench.intend(&[(0, 5), (1, 8), (3, 9)], false, false);
