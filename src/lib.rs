@@ -22,6 +22,8 @@ pub mod part;
 pub mod pipeline;
 pub mod program;
 pub mod progress;
+pub mod reason_log;
+pub mod reasons;
 pub mod run;
 pub mod shutdown;
 pub mod stall;

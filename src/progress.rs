@@ -8,12 +8,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 /// Published by the group's driver and the consumer.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct KafkaProgress {
-    /// `kafka_connected` is true until then: last good heartbeat plus max(10 s, 3 intervals), or the time limit of a
-    /// JoinGroup or SyncGroup under way.
+    /// `kafka_connected` is true until then: the last answer that proves the coordinator alive, plus a limit.
     pub good_until: Option<Instant>,
-    /// The state of the group membership in one word, for people.
+    /// Why the last attempt failed, with the address; `None` once a later one went well.
+    pub failure: Option<String>,
+    /// The state of the group membership in one word, for people; [`CONNECTING`] before there is one.
     pub state: &'static str,
     /// The member id the coordinator gave.
     pub member_id: String,
@@ -33,6 +34,28 @@ pub struct KafkaProgress {
     pub positions: BTreeMap<i32, i64>,
     /// Per partition where it ends, as the last answer told.
     pub ends: BTreeMap<i32, End>,
+}
+
+/// The state before the first contact with a broker.
+pub const CONNECTING: &str = "connecting";
+
+impl Default for KafkaProgress {
+    fn default() -> Self {
+        Self {
+            good_until: None,
+            failure: None,
+            state: CONNECTING,
+            member_id: String::new(),
+            generation: -1,
+            partitions: Vec::new(),
+            errors: 0,
+            blocked: None,
+            blocked_partitions: BTreeMap::new(),
+            rebalances: 0,
+            positions: BTreeMap::new(),
+            ends: BTreeMap::new(),
+        }
+    }
 }
 
 /// Where a partition ends.
@@ -65,6 +88,8 @@ impl KafkaProgress {
 pub struct InsertProgress {
     /// The last authenticated contact (an insert, or the probe) went well.
     pub connected: bool,
+    /// Why it did not, with the address; `None` once a later one went well.
+    pub failure: Option<String>,
     /// Rows stored.
     pub rows: u64,
     /// Inserts stored.

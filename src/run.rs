@@ -6,7 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::admin::{self, BindError, Health};
 use crate::batch::Shape;
@@ -24,6 +24,7 @@ use crate::kafka::group::state::GroupSettings;
 use crate::kafka::producer::Producer;
 use crate::pipeline::{Pipeline, PipelineSettings};
 use crate::progress::{self, InsertProgress, KafkaProgress, Memory, PipelineProgress, Progress};
+use crate::reason_log::{Standing, watch_reasons};
 use crate::shutdown::{self, requested};
 use crate::stall::watch_loop;
 
@@ -99,9 +100,11 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let (pipeline, pipeline_out) = watch::channel(PipelineProgress { memory, ..PipelineProgress::default() });
     let (stall, stall_out) = watch::channel(Duration::ZERO);
     let progress = Progress { kafka: kafka_out, insert: insert_out, pipeline: pipeline_out, stall: stall_out };
-    let health = Health::new(progress.clone(), config.health_http_status);
+    let (standing, standing_out) = watch::channel(Standing::new());
+    let health = Health::new(progress.clone(), standing_out, config.health_http_status);
     let (end_admin, admin_end) = watch::channel(false);
     tokio::spawn(admin::serve(listener, health, admin_end));
+    tokio::spawn(watch_reasons(progress.clone(), standing));
     tokio::spawn(progress::log_lines(progress, PROGRESS_LINE));
     tokio::spawn(watch_loop(stall));
     info!(
@@ -120,7 +123,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let mut inserter = Inserter::new(config.clickhouse.clone(), insert.clone()).map_err(SecurityError::from)?;
     let met = tokio::select! {
         met = async { tokio::try_join!(
-            meet_kafka(&mut cluster, &config.kafka.topic),
+            meet_kafka(&mut cluster, &config.kafka.topic, &kafka),
             meet_clickhouse(&mut inserter, &insert),
         ) } => met?,
         () = requested(&mut stop) => {
@@ -218,17 +221,26 @@ fn consumer_settings(config: &Config, shares: &Shares) -> ConsumerSettings {
 }
 
 /// Asks Kafka for its cluster id, some tries long.
-async fn meet_kafka(cluster: &mut Cluster, topic: &str) -> Result<String, RunError> {
+async fn meet_kafka(
+    cluster: &mut Cluster,
+    topic: &str,
+    progress: &watch::Sender<KafkaProgress>,
+) -> Result<String, RunError> {
     let mut tries = 1;
     loop {
         match cluster.metadata(&[topic]).await {
             Ok(answer) => {
                 let cluster_id = answer.cluster_id.unwrap_or_else(String::new);
                 info!(cluster_id, brokers = answer.brokers.len(), "Kafka answers");
+                progress.send_modify(|progress| progress.failure = None);
                 return Ok(cluster_id);
             }
             Err(cause) if tries >= TRIES => return Err(RunError::Kafka { tries, cause }),
             Err(cause) => {
+                progress.send_modify(|progress| {
+                    progress.failure = Some(cause.to_string());
+                    progress.errors += 1;
+                });
                 warn!(attempt = tries, of = TRIES, error = %cause, "Kafka is not usable yet; check KAFKA_BOOTSTRAP_SERVERS");
             }
         }
@@ -265,7 +277,6 @@ async fn meet_clickhouse(
     progress: &watch::Sender<InsertProgress>,
 ) -> Result<Arc<Schema>, RunError> {
     let mut tries = 1;
-    let mut waiting = false;
     loop {
         match inserter.describe().await {
             Ok(schema) => {
@@ -278,15 +289,14 @@ async fn meet_clickhouse(
                 return Err(RunError::Table(cause));
             }
             Err(cause @ (DescribeError::Missing { .. } | DescribeError::Hidden { .. })) => {
-                if !waiting {
-                    waiting = true;
-                    error!(error = %cause, "the table cannot be used; waiting for it");
-                }
                 progress.send_modify(|progress| progress.blocked = Some(cause.to_string()));
                 tries = 0;
             }
             Err(cause) if tries >= TRIES => return Err(RunError::ClickHouse { tries, cause }),
-            Err(cause) => warn!(attempt = tries, of = TRIES, error = %cause, "ClickHouse is not usable yet"),
+            Err(cause) => {
+                progress.send_modify(|progress| progress.failure = Some(cause.to_string()));
+                warn!(attempt = tries, of = TRIES, error = %cause, "ClickHouse is not usable yet");
+            }
         }
         tries += 1;
         sleep(PAUSE).await;

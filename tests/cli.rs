@@ -6,6 +6,7 @@ use std::process::Output;
 use sandarb_consumer::admin::{Health, serve};
 use sandarb_consumer::config::{HealthHttpStatus, TABLE, readme_table};
 use sandarb_consumer::progress::{InsertProgress, KafkaProgress, PipelineProgress, Progress};
+use sandarb_consumer::reason_log::Standing;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::sync::watch;
@@ -86,7 +87,11 @@ async fn healthcheck_passes_on_what_health_says() {
     let (stop, stop_end) = watch::channel(false);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
-    let server = tokio::spawn(serve(listener, Health::new(progress, HealthHttpStatus::Strict), stop_end));
+    let server = tokio::spawn(serve(
+        listener,
+        Health::new(progress, watch::channel(Standing::new()).1, HealthHttpStatus::Strict),
+        stop_end,
+    ));
 
     // Only HEALTH_PORT counts here.
     let variables = [("HEALTH_PORT", port.as_str()), ("BATCH_SIZE", "many")];

@@ -4,19 +4,23 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::ser::Formatter;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::metrics;
 use crate::config::HealthHttpStatus;
-use crate::progress::{InsertProgress, KafkaProgress, PipelineProgress, Progress};
+use crate::progress::Progress;
+use crate::reason_log::Standing;
+use crate::reasons::{Class, Reason, Snapshot};
 use crate::telemetry::timestamp;
 
 /// Where the endpoints get their answers from. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Health {
     progress: Progress,
+    standing: watch::Receiver<Standing>,
     http_status: HealthHttpStatus,
     started_at: SystemTime,
     started: Instant,
@@ -24,8 +28,8 @@ pub struct Health {
 
 impl Health {
     /// For a program that starts now.
-    pub fn new(progress: Progress, http_status: HealthHttpStatus) -> Self {
-        Self { progress, http_status, started_at: SystemTime::now(), started: Instant::now() }
+    pub fn new(progress: Progress, standing: watch::Receiver<Standing>, http_status: HealthHttpStatus) -> Self {
+        Self { progress, standing, http_status, started_at: SystemTime::now(), started: Instant::now() }
     }
 
     /// The body of /health, and whether it goes out as 200 (else 503).
@@ -35,9 +39,15 @@ impl Health {
         (healthy || self.http_status == HealthHttpStatus::Always200, report.to_json())
     }
 
-    /// Why the program is not ready; nothing when it is.
+    /// Why the program is not ready, one line each; nothing when it is.
     pub(super) fn reasons(&self) -> Vec<String> {
-        Snapshot::of(&self.progress).reasons(Instant::now())
+        let reasons = Snapshot::of(&self.progress).reasons(Instant::now());
+        let standing = self.standing.borrow();
+        let line = |reason: &Reason| match standing.get(&(reason.class, reason.subject.clone())) {
+            Some(since) => format!("{} (since {})", reason.text(), timestamp(since.time)),
+            None => reason.text(),
+        };
+        reasons.iter().map(line).collect()
     }
 
     /// The body of /metrics.
@@ -49,58 +59,19 @@ impl Health {
     pub(super) fn status(&self) -> Result<String, serde_json::Error> {
         let now = Instant::now();
         let snapshot = Snapshot::of(&self.progress);
-        let report = snapshot.status(self.started_at, now.saturating_duration_since(self.started).as_secs(), now);
+        let mut report = snapshot.status(self.started_at, now.saturating_duration_since(self.started).as_secs(), now);
+        let standing = self.standing.borrow();
+        for waiting in &mut report.waiting {
+            let since = standing.get(&(waiting.class, waiting.subject.clone()));
+            waiting.since = since.map(|since| timestamp(since.time));
+            let lasted = since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since.instant));
+            waiting.seconds = lasted.as_secs();
+        }
         serde_json::to_string_pretty(&report).map(|json| json + "\n")
     }
 }
 
-/// What the parts published, at one moment.
-#[derive(Debug, Clone, Default)]
-pub struct Snapshot {
-    /// The group's and the consumer's.
-    pub kafka: KafkaProgress,
-    /// The inserter's.
-    pub insert: InsertProgress,
-    /// The pipeline's.
-    pub pipeline: PipelineProgress,
-    /// The longest stall of the loop lately.
-    pub stall: Duration,
-}
-
 impl Snapshot {
-    /// The latest.
-    pub fn of(progress: &Progress) -> Self {
-        Self {
-            kafka: progress.kafka.borrow().clone(),
-            insert: progress.insert.borrow().clone(),
-            pipeline: progress.pipeline.borrow().clone(),
-            stall: *progress.stall.borrow(),
-        }
-    }
-
-    /// Rejected events, failed insert attempts and Kafka errors.
-    pub fn errors(&self) -> u64 {
-        self.pipeline.rejected.saturating_add(self.insert.failed_attempts).saturating_add(self.kafka.errors)
-    }
-
-    /// Why the program is unhealthy, each in a sentence; nothing when it is healthy.
-    pub fn reasons(&self, now: Instant) -> Vec<String> {
-        let Self { kafka, insert, pipeline, .. } = self;
-        let mut reasons = Vec::new();
-        if !self.kafka_connected(now) {
-            reasons.push("Kafka: no recent contact with the group".to_owned());
-        }
-        reasons.extend(kafka.blocked.iter().map(|why| format!("Kafka: {why}")));
-        reasons.extend(kafka.blocked_partitions.iter().map(|(partition, why)| format!("partition {partition}: {why}")));
-        if !insert.connected {
-            reasons.push("ClickHouse: the last contact failed, or there was none yet".to_owned());
-        }
-        reasons.extend(insert.blocked.iter().map(|why| format!("ClickHouse: {why}")));
-        reasons.extend(pipeline.blocked.iter().map(|why| format!("events: {why}")));
-        reasons.extend(pipeline.letters_blocked.iter().map(|why| format!("dead letters: {why}")));
-        reasons
-    }
-
     /// The nine fields of /health.
     pub fn health(&self, started_at: SystemTime, now: Instant) -> HealthReport {
         HealthReport {
@@ -118,18 +89,21 @@ impl Snapshot {
 
     /// Everything, for people.
     pub fn status(&self, started_at: SystemTime, uptime_seconds: u64, now: Instant) -> StatusReport {
+        let reasons = self.reasons(now);
         let lags = self.kafka.lags().collect();
         let held_by_transactions = self.kafka.held_by_transactions().collect();
         let Self { kafka, insert, pipeline, stall } = self.clone();
         StatusReport {
             status: self.verdict(now),
-            reasons: self.reasons(now),
+            reasons: reasons.iter().map(Reason::text).collect(),
+            waiting: reasons.into_iter().map(ReasonStatus::of).collect(),
             version: env!("CARGO_PKG_VERSION"),
             started_at: timestamp(started_at),
             uptime_seconds,
             loop_stall_seconds: stall.as_secs_f64(),
             kafka: KafkaStatus {
                 connected: self.kafka_connected(now),
+                failure: kafka.failure,
                 state: kafka.state,
                 member_id: kafka.member_id,
                 generation: kafka.generation,
@@ -143,6 +117,7 @@ impl Snapshot {
             },
             clickhouse: ClickHouseStatus {
                 connected: insert.connected,
+                failure: insert.failure,
                 rows_inserted: insert.rows,
                 batches_inserted: insert.batches,
                 last_insert_at: insert.last_stored_at.map(timestamp),
@@ -159,10 +134,6 @@ impl Snapshot {
                 dead_letters_blocked: pipeline.letters_blocked,
             },
         }
-    }
-
-    pub(super) fn kafka_connected(&self, now: Instant) -> bool {
-        self.kafka.good_until.is_some_and(|until| now < until)
     }
 
     fn verdict(&self, now: Instant) -> Status {
@@ -204,6 +175,8 @@ impl HealthReport {
 pub struct StatusReport {
     status: Status,
     reasons: Vec<String>,
+    /// The same reasons, taken apart.
+    waiting: Vec<ReasonStatus>,
     version: &'static str,
     started_at: String,
     uptime_seconds: u64,
@@ -214,8 +187,35 @@ pub struct StatusReport {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct ReasonStatus {
+    #[serde(serialize_with = "class_name")]
+    class: Class,
+    subject: String,
+    cause: String,
+    action: &'static str,
+    /// Absent in the moment before it is noted.
+    since: Option<String>,
+    seconds: u64,
+    /// Failed attempts of this kind since the process began, where they are counted.
+    failures: u64,
+}
+
+impl ReasonStatus {
+    fn of(reason: Reason) -> Self {
+        let Reason { class, subject, cause, action, failures, .. } = reason;
+        Self { class, subject, cause, action, since: None, seconds: 0, failures }
+    }
+}
+
+fn class_name<S: Serializer>(class: &Class, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(class.name())
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct KafkaStatus {
     connected: bool,
+    /// Why the last attempt failed; absent once a later one went well.
+    failure: Option<String>,
     state: &'static str,
     member_id: String,
     generation: i32,
@@ -233,6 +233,8 @@ struct KafkaStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct ClickHouseStatus {
     connected: bool,
+    /// Why the last contact failed; absent once a later one went well.
+    failure: Option<String>,
     rows_inserted: u64,
     batches_inserted: u64,
     last_insert_at: Option<String>,

@@ -58,26 +58,6 @@ async fn kafka_is_connected_until_its_time_is_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_blocks_is_unhealthy_and_named() {
-    let now = Instant::now();
-    type Fault = fn(&mut Snapshot);
-    let cases: [(Fault, &str); 5] = [
-        (|s| s.kafka.good_until = None, "Kafka: no recent contact with the group"),
-        (|s| s.kafka.blocked = Some("topic t is missing".to_owned()), "Kafka: topic t is missing"),
-        (|s| drop(s.kafka.blocked_partitions.insert(3, "too large".to_owned())), "partition 3: too large"),
-        (|s| s.insert.connected = false, "ClickHouse: the last contact failed, or there was none yet"),
-        (|s| s.insert.blocked = Some("no table".to_owned()), "ClickHouse: no table"),
-    ];
-    assert_eq!(healthy(now).reasons(now), [""; 0]);
-    for (fault, reason) in cases {
-        let mut snapshot = healthy(now);
-        fault(&mut snapshot);
-        assert_eq!(snapshot.reasons(now), [reason]);
-        assert_eq!(snapshot.health(at(STARTED), now).status, Status::Unhealthy, "{reason}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_member_without_partitions_and_errors_of_the_past_are_healthy() {
     let now = Instant::now();
     let mut snapshot = healthy(now);
@@ -110,12 +90,17 @@ async fn status_tells_everything() {
         serde_json::json!({
             "status": "unhealthy",
             "reasons": ["partition 3: a record of 9000000 bytes"],
+            "waiting": [{
+                "class": "partitions", "subject": "partition 3", "cause": "a record of 9000000 bytes", "action": "",
+                "since": null, "seconds": 0, "failures": 0
+            }],
             "version": env!("CARGO_PKG_VERSION"),
             "started_at": "2026-02-07T10:00:00.000000Z",
             "uptime_seconds": 61,
             "loop_stall_seconds": 0.02,
             "kafka": {
                 "connected": true,
+                "failure": null,
                 "state": "stable",
                 "member_id": "m-1",
                 "generation": 4,
@@ -129,6 +114,7 @@ async fn status_tells_everything() {
             },
             "clickhouse": {
                 "connected": true,
+                "failure": null,
                 "rows_inserted": 10,
                 "batches_inserted": 0,
                 "last_insert_at": "2026-02-07T10:00:00.000000Z",

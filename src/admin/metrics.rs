@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use super::health::Snapshot;
 use crate::progress::LATENCY_BOUNDS;
+use crate::reasons::{Class, Reason, Snapshot};
 
 /// The content type that goes with the text.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -17,7 +17,7 @@ pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 /// All that the families read from.
 struct View<'a> {
     snapshot: &'a Snapshot,
-    healthy: bool,
+    reasons: Vec<Reason>,
     kafka_connected: bool,
     started_at: SystemTime,
     process: Process,
@@ -38,12 +38,12 @@ const FAMILIES: &[Family] = &[
         out.put(format_args!("{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")));
     }),
     ("sandarb_consumer_healthy", Kind::Gauge, "1 when /health says healthy.", |view, out| {
-        out.number(u64::from(view.healthy));
+        out.number(u64::from(view.reasons.is_empty()));
     }),
     (
         "sandarb_consumer_kafka_connected",
         Kind::Gauge,
-        "1 with a good heartbeat lately, or a join under way.",
+        "1 when the group coordinator has answered lately.",
         |view, out| out.number(u64::from(view.kafka_connected)),
     ),
     ("sandarb_consumer_clickhouse_connected", Kind::Gauge, "1 when the last contact was good.", |view, out| {
@@ -93,8 +93,12 @@ const FAMILIES: &[Family] = &[
     (
         "sandarb_consumer_last_flush_timestamp_seconds",
         Kind::Gauge,
-        "When the last insert was stored; 0 before the first.",
-        |view, out| out.time(view.snapshot.insert.last_stored_at.unwrap_or(UNIX_EPOCH)),
+        "When the last insert was stored; absent before the first.",
+        |view, out| {
+            if let Some(at) = view.snapshot.insert.last_stored_at {
+                out.time(at);
+            }
+        },
     ),
     ("sandarb_consumer_rebalances_total", Kind::Counter, "Generations of the group joined.", |view, out| {
         out.number(view.snapshot.kafka.rebalances);
@@ -120,18 +124,11 @@ const FAMILIES: &[Family] = &[
     (
         "sandarb_consumer_blocked",
         Kind::Gauge,
-        "What waits for a person; /readyz says why. For partitions: how many.",
+        "Reasons why events wait, by class; /readyz and /status name them.",
         |view, out| {
-            let Snapshot { kafka, insert, pipeline, .. } = view.snapshot;
-            let blocked = [
-                ("topic", usize::from(kafka.blocked.is_some())),
-                ("partitions", kafka.blocked_partitions.len()),
-                ("inserts", usize::from(insert.blocked.is_some())),
-                ("events", usize::from(pipeline.blocked.is_some())),
-                ("dead_letters", usize::from(pipeline.letters_blocked.is_some())),
-            ];
-            for (what, count) in blocked {
-                out.put(format_args!("{{what=\"{what}\"}} {count}"));
+            for class in Class::ALL {
+                let count = view.reasons.iter().filter(|reason| reason.class == class).count();
+                out.put(format_args!("{{what=\"{}\"}} {count}", class.name()));
             }
         },
     ),
@@ -193,7 +190,7 @@ fn insert_durations(view: &View<'_>, out: &mut Samples<'_>) {
 pub(super) fn text(snapshot: &Snapshot, started_at: SystemTime, now: Instant) -> String {
     let view = View {
         snapshot,
-        healthy: snapshot.reasons(now).is_empty(),
+        reasons: snapshot.reasons(now),
         kafka_connected: snapshot.kafka_connected(now),
         started_at,
         process: Process::read(),
@@ -301,7 +298,6 @@ mod tests {
         snapshot.insert.took.add(Duration::from_millis(30));
         snapshot.insert.took.add(Duration::from_secs(60));
         snapshot.pipeline.rejected_by_class.add("invalid_json", 3);
-        snapshot.kafka.generation = -1;
         snapshot.kafka.ends.insert(7, End { readable: 10, log: 12 });
         snapshot.kafka.positions.insert(7, 4);
         let started = UNIX_EPOCH + Duration::from_micros(1_770_458_400_000_007);
@@ -320,9 +316,14 @@ mod tests {
             "sandarb_consumer_insert_duration_seconds_bucket{le=\"+Inf\"} 2",
             "sandarb_consumer_insert_duration_seconds_sum 60.030000",
             "sandarb_consumer_insert_duration_seconds_count 2",
-            "sandarb_consumer_last_flush_timestamp_seconds 0.000000",
             "process_start_time_seconds 1770458400.000007",
         ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+        }
+        assert!(!text.contains("\nsandarb_consumer_last_flush_timestamp_seconds"), "56 years since the last flush");
+        for class in Class::ALL {
+            let count = u8::from(matches!(class, Class::Kafka | Class::ClickHouse));
+            let line = format!("sandarb_consumer_blocked{{what=\"{}\"}} {count}", class.name());
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
         }
     }

@@ -4,5 +4,5 @@ mod health;
 mod metrics;
 mod server;
 
-pub use health::{Health, HealthReport, Snapshot, StatusReport};
+pub use health::{Health, HealthReport, StatusReport};
 pub use server::{BindError, bind, serve};

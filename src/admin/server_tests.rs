@@ -5,6 +5,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::config::HealthHttpStatus;
 use crate::progress::{InsertProgress, KafkaProgress, PipelineProgress, Progress};
+use crate::reason_log::Standing;
 
 /// A running server and the ends that feed it.
 struct Fixture {
@@ -28,7 +29,8 @@ async fn start(http_status: HealthHttpStatus) -> Fixture {
     let (stop, stop_end) = watch::channel(false);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = tokio::spawn(serve(listener, Health::new(progress, http_status), stop_end));
+    let server =
+        tokio::spawn(serve(listener, Health::new(progress, watch::channel(Standing::new()).1, http_status), stop_end));
     Fixture { address, kafka, insert, _pipeline: pipeline, stop, server }
 }
 
@@ -103,7 +105,7 @@ async fn unhealthy() {
     assert!(body.contains("\"status\": \"unhealthy\"") && body.contains("\"clickhouse_connected\": false"), "{body}");
     let (head, body) = fixture.get("/readyz").await;
     assert!(head.starts_with("http/1.1 503 "), "{head}");
-    assert_eq!(body, "Kafka: topic t is missing\nClickHouse: the last contact failed, or there was none yet\n");
+    assert_eq!(body, "Kafka: topic t is missing\nClickHouse: no answer yet\n");
     let (head, _) = fixture.get("/livez").await;
     assert!(head.starts_with("http/1.1 200 "), "{head}");
     let (head, _) = fixture.get("/status").await;

@@ -121,6 +121,7 @@ impl Inserter {
         }
         self.progress.send_modify(|progress| {
             progress.connected = connected;
+            progress.failure = described.as_ref().err().filter(|_| !connected).map(ToString::to_string);
             match &described {
                 Ok(schema) => {
                     progress.blocked = None;
@@ -141,7 +142,7 @@ impl Inserter {
             Ok(answer) => Failure::of_query(&answer),
             Err(cause) => Some(cause.into()),
         };
-        self.contact(failure.as_ref().is_none_or(Failure::is_contact));
+        self.contact(failure.as_ref());
         match failure {
             None => Ok(()),
             Some(failure) => {
@@ -276,10 +277,13 @@ impl Inserter {
         }
     }
 
-    fn contact(&self, connected: bool) {
+    fn contact(&self, failure: Option<&Failure>) {
+        let connected = failure.is_none_or(Failure::is_contact);
+        let failure = failure.filter(|_| !connected).map(ToString::to_string);
         self.progress.send_if_modified(|progress| {
-            let changed = progress.connected != connected;
+            let changed = progress.connected != connected || progress.failure != failure;
             progress.connected = connected;
+            progress.failure = failure;
             changed
         });
     }
@@ -288,6 +292,7 @@ impl Inserter {
         self.client.unpin();
         self.progress.send_modify(|progress| {
             progress.connected = true;
+            progress.failure = None;
             progress.rows += rows;
             progress.batches += 1;
             progress.took.add(took);
@@ -299,6 +304,7 @@ impl Inserter {
     fn failed(&self, failure: &Failure, blocked: Option<String>) {
         self.progress.send_modify(|progress| {
             progress.connected = failure.is_contact();
+            progress.failure = (!progress.connected).then(|| failure.to_string());
             progress.failed_attempts += 1;
             if blocked.is_some() {
                 progress.blocked = blocked;

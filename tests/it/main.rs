@@ -30,6 +30,7 @@ mod group_members;
 mod group_mixed;
 mod group_topics;
 mod harness;
+mod health;
 mod isolation;
 mod limits;
 mod log_changes;
