@@ -184,6 +184,13 @@ impl Tracker {
         self.partitions.get(&partition).is_some_and(|open| open.iter().any(|entry| entry.batch == batch))
     }
 
+    /// The offset to commit of each partition that a closed batch still stands for.
+    pub fn nexts(&self, batch: u64) -> BTreeMap<i32, i64> {
+        let entries =
+            self.partitions.iter().flat_map(|(partition, open)| open.iter().map(move |entry| (partition, entry)));
+        entries.filter(|(_, entry)| entry.batch == batch).map(|(partition, entry)| (*partition, entry.next)).collect()
+    }
+
     /// Whether every closed batch is settled.
     pub fn is_clean(&self) -> bool {
         self.partitions.values().all(VecDeque::is_empty)

@@ -163,6 +163,8 @@ pub struct PipelineProgress {
     pub letters_blocked: Option<String>,
     /// Where the memory is.
     pub memory: Memory,
+    /// Batches that are stored and whose commit the coordinator has not acknowledged: a crash would store them again.
+    pub uncommitted_batches: usize,
 }
 
 /// Counts by class. Classes are few.

@@ -72,6 +72,12 @@ const FAMILIES: &[Family] = &[
     ("sandarb_consumer_batches_flushed_total", Kind::Counter, "Inserts stored.", |view, out| {
         out.number(view.snapshot.insert.batches);
     }),
+    (
+        "sandarb_consumer_batches_uncommitted",
+        Kind::Gauge,
+        "Batches stored whose commit is not acknowledged yet; at 2 nothing more is inserted.",
+        |view, out| out.number(view.snapshot.pipeline.uncommitted_batches as u64),
+    ),
     ("sandarb_consumer_insert_failures_total", Kind::Counter, "Insert attempts that failed.", |view, out| {
         out.number(view.snapshot.insert.failed_attempts);
     }),

@@ -54,7 +54,8 @@ impl Pipeline {
                     Phase::Idle | Phase::Working | Phase::Draining => self.phase = Phase::Idle,
                 }
             }
-            Event::Records | Event::Acknowledged | Event::Ended(_) => {}
+            Event::Acknowledged => self.acknowledged(),
+            Event::Records | Event::Ended(_) => {}
         }
     }
 

@@ -11,6 +11,7 @@ mod membership;
 mod outcome;
 mod reading;
 mod refused;
+mod uncommitted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use crate::shutdown::{Stop, requested};
 use guard::Guard;
 use isolation::{Isolation, Rest};
 use mail::Mailbox;
+use uncommitted::{MAX_UNCOMMITTED, Uncommitted};
 
 /// What the loop is told.
 #[derive(Debug, Clone)]
@@ -61,6 +63,8 @@ pub struct Pipeline {
     isolation: Option<Search>,
     /// What is stored and not committed yet, as letters are under way: by batch, the parts it was stored as.
     unsettled: BTreeMap<u64, Vec<Part>>,
+    /// What is stored and whose commit is not acknowledged yet.
+    uncommitted: Uncommitted,
     /// Parts that may be stored, once the partitions are being given away.
     doubts: Vec<Part>,
     mailbox: Mailbox,
@@ -121,7 +125,8 @@ struct Pending {
     batch: u64,
     era: u64,
     ranges: Ranges,
-    insert: Insert,
+    /// `None` when none of its records is a row.
+    insert: Option<Insert>,
     letters: Vec<Letter>,
     why: Why,
 }
@@ -205,6 +210,7 @@ impl Pipeline {
             batch: Batch::new(&schema, settings.origin.clone(), settings.shape, dead_letters.is_some()),
             isolation: None,
             unsettled: BTreeMap::new(),
+            uncommitted: Uncommitted::default(),
             doubts: Vec::new(),
             mailbox: Mailbox::new(dead_letters),
             guard: Guard::default(),
@@ -316,10 +322,16 @@ impl Pipeline {
         let batch = self.next_batch;
         self.next_batch += 1;
         self.tracker.closed(batch, &ranges);
-        match insert {
-            Some(insert) => self.waiting = Some(Pending { batch, era: self.era, ranges, insert, letters, why }),
-            None => self.stored(batch, letters, vec![Part::of(&ranges)]),
+        if insert.is_some() || self.is_full() {
+            self.waiting = Some(Pending { batch, era: self.era, ranges, insert, letters, why });
+        } else {
+            self.stored(batch, letters, vec![Part::of(&ranges)]);
         }
+    }
+
+    /// Whether so much is stored and not acknowledged as committed that no further batch may be stored.
+    fn is_full(&self) -> bool {
+        self.uncommitted.of_others(&self.held) + usize::from(self.is_inserting()) >= MAX_UNCOMMITTED
     }
 
     /// Sends the waiting batch when the inserter is here.
@@ -332,7 +344,11 @@ impl Pipeline {
             let bytes = built.insert.block.body.len();
             (Job::Part { era: self.era, rest: built.rest, bytes }, built.insert)
         } else {
+            if self.is_full() {
+                return;
+            }
             let Some(Pending { batch, era, ranges, insert, letters, why }) = self.waiting.take() else { return };
+            let Some(insert) = insert else { return self.stored(batch, letters, vec![Part::of(&ranges)]) };
             let (rows, bytes) = (insert.block.rows, insert.block.body.len());
             (Job::Insert(Sent { batch, era, ranges, letters, why, rows, bytes }), insert)
         };
@@ -396,6 +412,8 @@ impl Pipeline {
         self.waiting = None;
         self.isolation = None;
         self.unsettled.clear();
+        self.uncommitted.clear();
+        self.tell_uncommitted();
         self.doubts.clear();
         self.mailbox.clear();
         self.held.clear();

@@ -55,6 +55,8 @@ impl Pipeline {
 
     /// The rows of a batch are in the table, stored as these parts; with its letters it is settled.
     pub(super) fn stored(&mut self, batch: u64, letters: Vec<Letter>, parts: Vec<Part>) {
+        self.uncommitted.stored(batch, self.tracker.nexts(batch));
+        self.tell_uncommitted();
         if letters.is_empty() {
             self.commit(batch);
         } else {
@@ -96,10 +98,29 @@ impl Pipeline {
         if !late.is_empty() {
             warn!(partitions = ?late, "partitions wait for their dead letters");
         }
+        let more = !late.is_subset(&self.held);
         self.held = late;
         if self.phase == Phase::Working && self.isolation.is_none() {
-            self.seek(&BTreeMap::new());
+            // What was read of them and not sent would be stored without a commit, too.
+            let from = if more { self.forget_unsent() } else { BTreeMap::new() };
+            self.seek(&from);
         }
+    }
+
+    /// The coordinator has acknowledged commits.
+    pub(super) fn acknowledged(&mut self) {
+        let consumer = &self.consumer;
+        self.uncommitted.acknowledged(|partition| consumer.acknowledged(partition));
+        self.tell_uncommitted();
+    }
+
+    pub(super) fn tell_uncommitted(&self) {
+        let batches = self.uncommitted.len();
+        self.progress.send_if_modified(|progress| {
+            let changed = progress.uncommitted_batches != batches;
+            progress.uncommitted_batches = batches;
+            changed
+        });
     }
 
     fn commit(&mut self, batch: u64) {
@@ -114,6 +135,8 @@ impl Pipeline {
     /// A partition's log was cut: nothing that was read of it before is committed any more, or read again.
     pub(super) fn commit_from_here(&mut self, partition: i32) {
         self.tracker.moved(partition);
+        self.uncommitted.moved(partition, self.consumer.acknowledged(partition));
+        self.tell_uncommitted();
         for parts in self.unsettled.values_mut() {
             parts.retain(|part| part.spans().iter().all(|span| span.partition != partition));
         }

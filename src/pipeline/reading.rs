@@ -93,7 +93,8 @@ impl Pipeline {
             Slot::Away { what, .. } => what.bytes(),
             Slot::Here(_) | Slot::Empty => 0,
         };
-        let bodies = sent + waiting.map_or(0, |pending| pending.insert.block.body.len());
+        let bodies =
+            sent + waiting.and_then(|pending| pending.insert.as_ref()).map_or(0, |insert| insert.block.body.len());
         let letters = letters + self.mailbox.bytes();
         self.progress.send_modify(|progress| {
             let budget = progress.memory.budget;

@@ -18,6 +18,7 @@ mod batching;
 mod check;
 mod checks;
 mod codecs;
+mod commits;
 mod dead_letters;
 mod doubt;
 mod doubt_handed_over;
