@@ -100,7 +100,12 @@ fn ours(message: &Message) -> Result<Vec<u8>, WireError> {
         }
         "OffsetCommit" => {
             let (generation, member_id, instance_id) = (reader.i32()?, reader.string()?, reader.nullable_string()?);
-            let commit = |partition, offset, note: &str| PartitionCommit { partition, offset, metadata: note.into() };
+            let commit = |partition, offset, note: &str| PartitionCommit {
+                partition,
+                offset,
+                leader_epoch: -1,
+                metadata: note.into(),
+            };
             // What capture.py commits: the leader two partitions, the static follower one.
             let partitions = match instance_id {
                 None => vec![commit(0, 3, NOTE), commit(2, 5, "")],

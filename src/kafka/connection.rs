@@ -163,6 +163,7 @@ pub(super) fn api_name<R: RequestBody>() -> &'static str {
         ApiKey::LeaveGroup => "LeaveGroup",
         ApiKey::OffsetCommit => "OffsetCommit",
         ApiKey::OffsetFetch => "OffsetFetch",
+        ApiKey::OffsetForLeaderEpoch => "OffsetForLeaderEpoch",
         ApiKey::Produce => "Produce",
         ApiKey::CreateTopics => "CreateTopics",
         ApiKey::DescribeConfigs => "DescribeConfigs",

@@ -8,6 +8,7 @@ use std::io::Cursor;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rskafka::protocol::api_version::ApiVersion;
 use rskafka::protocol::messages::{ReadVersionedType, RequestBody, WriteVersionedType};
 use rskafka::protocol::primitives::Int16;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -16,8 +17,7 @@ use tokio::time::timeout;
 use crate::config::HostPort;
 use crate::kafka::connection::{ConnectOptions, Connection, api_name};
 use crate::kafka::error::KafkaError;
-use crate::kafka::protocol::api_versions::ApiVersionsRequest;
-use crate::kafka::protocol::fetch::FetchByIdRequest;
+use crate::kafka::protocol::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use crate::kafka::protocol::wire::{Reader, put_i16, put_i32, put_string, put_unsigned_varint};
 use crate::net::Stream;
 
@@ -28,8 +28,8 @@ pub(super) struct Direct {
     peer: HostPort,
     client_id: Arc<str>,
     max_answer: usize,
-    /// Whether the broker takes fetches by topic id (from Kafka 3.1 on).
-    by_id: bool,
+    /// What the broker says that it takes; empty until it was asked.
+    versions: ApiVersionsResponse,
     /// Of the request under way.
     correlation: i32,
     request: Vec<u8>,
@@ -43,24 +43,39 @@ impl Direct {
             peer: peer.clone(),
             client_id: Arc::clone(&options.client_id),
             max_answer: options.max_answer,
-            by_id: false,
+            versions: ApiVersionsResponse { error: 0, ranges: Vec::new() },
             correlation: 0,
             request: Vec::new(),
         };
         // The Messenger keeps to itself what it heard.
-        let versions = direct.request(&ApiVersionsRequest, Vec::new(), options.limit).await?;
+        let versions: ApiVersionsResponse = direct.request(&ApiVersionsRequest, Vec::new(), options.limit).await?;
         if versions.error != 0 {
             let (peer, api) = (peer.to_string(), api_name::<ApiVersionsRequest>());
             return Err(KafkaError::Code { peer, api, code: versions.error });
         }
-        let wanted = FetchByIdRequest::API_VERSION_RANGE.max();
-        direct.by_id = versions.has(Int16::from(FetchByIdRequest::API_KEY).0, wanted.0.0);
+        direct.versions = versions;
         Ok(direct)
     }
 
-    /// Whether the broker takes fetches by topic id.
-    pub(super) fn takes_ids(&self) -> bool {
-        self.by_id
+    /// Whether the broker takes a version of this request that this program writes.
+    pub(super) fn takes<R: RequestBody>(&self) -> bool {
+        self.version::<R>().is_ok()
+    }
+
+    /// The newest common version of a request.
+    fn version<R: RequestBody>(&self) -> Result<ApiVersion, KafkaError> {
+        let range = R::API_VERSION_RANGE;
+        let (key, ours) = (Int16::from(R::API_KEY).0, (range.min().0.0, range.max().0.0));
+        if self.versions.ranges.is_empty() {
+            return Ok(range.max()); // the question about the versions itself
+        }
+        let common = self.versions.newest_common(key, ours).ok_or_else(|| KafkaError::NoCommonVersion {
+            peer: self.peer.to_string(),
+            api: api_name::<R>(),
+            theirs: self.versions.of(key),
+            ours,
+        })?;
+        Ok(ApiVersion(Int16(common)))
     }
 
     /// Sends a request and reads its answer into `buffer`. After an error, or when cancelled, the connection must be
@@ -76,7 +91,8 @@ impl Direct {
         R::ResponseBody: ReadVersionedType<Cursor<Vec<u8>>>,
     {
         let (api, peer) = (api_name::<R>(), self.peer.to_string());
-        match timeout(limit, self.exchange(request, buffer)).await {
+        let version = self.version::<R>()?;
+        match timeout(limit, self.exchange(request, version, buffer)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(Fault::TooLarge)) => Err(KafkaError::AnswerTooLarge { peer, api, limit: self.max_answer }),
             Ok(Err(Fault::Other(cause))) => Err(KafkaError::Request { peer, api, cause }),
@@ -84,12 +100,16 @@ impl Direct {
         }
     }
 
-    async fn exchange<R>(&mut self, request: &R, mut buffer: Vec<u8>) -> Result<R::ResponseBody, Fault>
+    async fn exchange<R>(
+        &mut self,
+        request: &R,
+        version: ApiVersion,
+        mut buffer: Vec<u8>,
+    ) -> Result<R::ResponseBody, Fault>
     where
         R: RequestBody + WriteVersionedType<Vec<u8>>,
         R::ResponseBody: ReadVersionedType<Cursor<Vec<u8>>>,
     {
-        let version = R::API_VERSION_RANGE.max();
         self.correlation = self.correlation.wrapping_add(1);
         let out = &mut self.request;
         out.clear();

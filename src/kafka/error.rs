@@ -84,12 +84,28 @@ pub enum KafkaError {
         /// The code.
         code: i16,
     },
+    /// The broker takes no version of a request that this program writes.
+    #[error("{peer} takes {} of {api}, and this program writes {} to {}: use brokers from Kafka 2.3 on", versions(*.theirs), .ours.0, .ours.1)]
+    NoCommonVersion {
+        /// Host and port.
+        peer: String,
+        /// The request.
+        api: &'static str,
+        /// The oldest and newest version of the broker; `None` when it does not know the request.
+        theirs: Option<(i16, i16)>,
+        /// The oldest and newest version of this program.
+        ours: (i16, i16),
+    },
     /// The metadata names a broker that it does not list.
     #[error("broker {node} is not in the cluster's metadata (yet)")]
     UnknownBroker {
         /// Its node id.
         node: i32,
     },
+}
+
+fn versions(range: Option<(i16, i16)>) -> String {
+    range.map_or_else(|| "no version".to_owned(), |(oldest, newest)| format!("versions {oldest} to {newest}"))
 }
 
 /// The group refuses this member, and trying again would not change that: exit code 3.

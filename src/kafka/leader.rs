@@ -15,7 +15,7 @@ use crate::kafka::direct::Direct;
 use crate::kafka::error::KafkaError;
 use crate::kafka::fetching::{FETCH_BYTES, FetchSettings, Fetched, Slot, Stage, hand_back};
 use crate::kafka::group::{Assignment, Committed};
-use crate::kafka::protocol::fetch::{FetchAnswer, FetchByIdRequest, FetchRequest};
+use crate::kafka::protocol::fetch::{FetchAnswer, FetchByIdRequest, FetchFrom, FetchRequest};
 use crate::kafka::protocol::list_offsets::{ALL, EARLIEST, LATEST, ListOffsetsRequest};
 use crate::kafka::records::batch;
 use crate::kafka::records::reader::{Answer, Section, end_of};
@@ -37,7 +37,7 @@ pub(super) struct Leader {
     pub(super) not_before: Instant,
     address: HostPort,
     options: ConnectOptions,
-    connection: Option<Direct>,
+    connection: Option<Box<Direct>>,
     backoff: Backoff,
     failing: bool,
     /// One answer may lie unread.
@@ -137,9 +137,9 @@ impl Leader {
 
     async fn connection(&mut self) -> Result<&mut Direct, KafkaError> {
         if self.connection.is_none() {
-            self.connection = Some(Direct::open(&self.address, &self.options).await?);
+            self.connection = Some(Box::new(Direct::open(&self.address, &self.options).await?));
         }
-        self.connection.as_mut().ok_or(KafkaError::UnknownBroker { node: self.node })
+        self.connection.as_deref_mut().ok_or(KafkaError::UnknownBroker { node: self.node })
     }
 
     async fn resolve(
@@ -156,7 +156,7 @@ impl Leader {
         if open.is_empty() {
             return Ok(());
         }
-        let partitions: Vec<i32> = open.iter().map(|(partition, _)| *partition).collect();
+        let partitions: Vec<(i32, i32)> = open.iter().map(|(partition, _)| (*partition, -1)).collect();
         let ask = |timestamp, isolation| ListOffsetsRequest {
             isolation,
             topic: &settings.topic,
@@ -200,11 +200,11 @@ impl Leader {
         let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { return Ok(()) };
         // The broker fills the answer in this order up to its size: another partition comes first each time.
         self.places.rotate_left(usize::from(!self.places.is_empty()));
-        let asked: Vec<(i32, i64)> = self
+        let asked: Vec<FetchFrom> = self
             .places
             .iter()
             .filter_map(|place| match place.stage {
-                Stage::At(offset) => Some((place.partition, offset)),
+                Stage::At(offset) => Some(FetchFrom { partition: place.partition, offset, leader_epoch: -1 }),
                 Stage::Unresolved(_) => None,
             })
             .take(if self.single { 1 } else { usize::MAX })
@@ -229,7 +229,7 @@ impl Leader {
         let buffer = self.spare.1.try_recv().unwrap_or_default();
         let connection = self.connection().await?;
         // By name, a topic that was created anew would be read at the old one's positions.
-        let answer = if topic_id != 0 && connection.takes_ids() {
+        let answer = if topic_id != 0 && connection.takes::<FetchByIdRequest<'_>>() {
             connection.request(&FetchByIdRequest { topic_id, fetch: request }, buffer, limit).await
         } else {
             connection.request(&request, buffer, limit).await
@@ -238,9 +238,9 @@ impl Leader {
             Err(KafkaError::AnswerTooLarge { .. }) => {
                 self.connection = None;
                 match asked.as_slice() {
-                    [(partition, position)] => {
-                        let trouble = Trouble::TooLarge { position: *position, limit: max_answer };
-                        cycle.troubles.push((*partition, trouble));
+                    [only] => {
+                        let trouble = Trouble::TooLarge { position: only.offset, limit: max_answer };
+                        cycle.troubles.push((only.partition, trouble));
                         self.single = false;
                     }
                     _ => self.single = true,
@@ -278,14 +278,12 @@ impl Leader {
     }
 
     /// Sorts an answer's partitions into records and troubles, and moves the positions on.
-    fn take_sections(&mut self, asked: &[(i32, i64)], answer: &FetchAnswer, cycle: &mut Cycle) -> Vec<Section> {
+    fn take_sections(&mut self, asked: &[FetchFrom], answer: &FetchAnswer, cycle: &mut Cycle) -> Vec<Section> {
         let mut sections = Vec::new();
         for fetched in &answer.partitions {
             // They come in another order than asked for.
-            let Some((partition, fetch_offset)) = asked.iter().copied().find(|(index, _)| *index == fetched.partition)
-            else {
-                continue;
-            };
+            let Some(from) = asked.iter().find(|from| from.partition == fetched.partition) else { continue };
+            let FetchFrom { partition, offset: fetch_offset, .. } = *from;
             match fetched.error {
                 0 => {}
                 1 => {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::kafka::cluster::{Cluster, REQUEST_LIMIT};
 use crate::kafka::connection::Connection;
 use crate::kafka::error::KafkaError;
-use crate::kafka::protocol::fetch::{FetchAnswer, FetchRequest};
+use crate::kafka::protocol::fetch::{FetchAnswer, FetchFrom, FetchRequest};
 use crate::kafka::protocol::list_offsets::{EARLIEST, LATEST, ListOffsetsRequest};
 use crate::kafka::records::RecordsError;
 use crate::kafka::records::compression::Decompressor;
@@ -84,7 +84,7 @@ async fn read_partition(
     let mut ends = [0; 2];
     for (end, timestamp) in ends.iter_mut().zip([EARLIEST, LATEST]) {
         let (isolation, topic) = (settings.isolation, settings.topic.as_str());
-        let request = ListOffsetsRequest { isolation, topic, partitions: &[partition], timestamp };
+        let request = ListOffsetsRequest { isolation, topic, partitions: &[(partition, -1)], timestamp };
         let listed = connection.request(request, REQUEST_LIMIT).await?;
         let found = listed.partitions.first().ok_or_else(|| refused(connection, "ListOffsets", -1))?;
         if found.error != 0 {
@@ -123,7 +123,7 @@ async fn fetch(
     partition: i32,
     position: i64,
 ) -> Result<Answer, SampleError> {
-    let partitions = [(partition, position)];
+    let partitions = [FetchFrom { partition, offset: position, leader_epoch: -1 }];
     let request = FetchRequest {
         max_wait_ms: MAX_WAIT_MS,
         min_bytes: 1,

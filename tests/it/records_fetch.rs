@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sandarb_consumer::config::HostPort;
 use sandarb_consumer::kafka::connection::{ConnectOptions, Connection};
-use sandarb_consumer::kafka::protocol::fetch::{FetchAnswer, FetchRequest};
+use sandarb_consumer::kafka::protocol::fetch::{FetchAnswer, FetchFrom, FetchRequest};
 use sandarb_consumer::kafka::records::batch::{self, Front, HEADER_LENGTH};
 use sandarb_consumer::kafka::records::compression::Decompressor;
 use sandarb_consumer::kafka::records::reader::{Answer, AnswerReader, Item, Section};
@@ -64,7 +64,7 @@ pub(crate) fn read(kafka: &Kafka, topic: &str, partition: i32, how: How) -> Part
                 max_bytes: how.fetch_bytes,
                 isolation: how.isolation,
                 topic,
-                partitions: &[(partition, position)],
+                partitions: &[FetchFrom { partition, offset: position, leader_epoch: -1 }],
                 partition_max_bytes: how.fetch_bytes,
             };
             let buffer = connection.request(request, Duration::from_secs(30)).await.unwrap();

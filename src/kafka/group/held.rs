@@ -126,7 +126,12 @@ pub(super) fn commit_step(intent: &Intent, epoch: u64, identity: &Identity, held
     }
     let partitions: Vec<PartitionCommit> = held
         .uncommitted(intent, epoch)
-        .map(|(partition, Commit { offset, parts })| PartitionCommit { partition, offset, metadata: held.note(parts) })
+        .map(|(partition, Commit { offset, parts })| PartitionCommit {
+            partition,
+            offset,
+            leader_epoch: -1,
+            metadata: held.note(parts),
+        })
         .collect();
     (!partitions.is_empty()).then(|| Step::Commit { identity: identity.clone(), partitions })
 }

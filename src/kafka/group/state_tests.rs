@@ -71,7 +71,8 @@ impl Bench {
     }
 
     fn seen(&mut self, error: i16, id: u128, partitions: i32) {
-        let partitions = (0..partitions).map(|index| PartitionMetadata { error: 0, index, leader: 1 }).collect();
+        let partitions =
+            (0..partitions).map(|index| PartitionMetadata { error: 0, index, leader: 1, leader_epoch: 0 }).collect();
         self.group.metadata(&[TopicMetadata { error, name: "t".into(), id, partitions }], self.now);
     }
 
@@ -86,6 +87,7 @@ impl Bench {
             .map(|(partition, offset, metadata)| FetchedOffset {
                 partition: *partition,
                 offset: *offset,
+                leader_epoch: -1,
                 metadata: (*metadata).into(),
                 error: 0,
             })

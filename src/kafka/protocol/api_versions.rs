@@ -28,9 +28,16 @@ impl ApiVersionsResponse {
         Ok(Self { error, ranges })
     }
 
-    /// Whether the broker takes this version of this request.
-    pub fn has(&self, api_key: i16, version: i16) -> bool {
-        self.ranges.iter().any(|(key, oldest, newest)| *key == api_key && (*oldest..=*newest).contains(&version))
+    /// The versions of this request that the broker takes, oldest and newest; `None` when it does not know the request.
+    pub fn of(&self, api_key: i16) -> Option<(i16, i16)> {
+        self.ranges.iter().find(|(key, ..)| *key == api_key).map(|(_, oldest, newest)| (*oldest, *newest))
+    }
+
+    /// The newest version of this request within `ours` that the broker takes too.
+    pub fn newest_common(&self, api_key: i16, ours: (i16, i16)) -> Option<i16> {
+        let (oldest, newest) = self.of(api_key)?;
+        let version = newest.min(ours.1);
+        (version >= oldest.max(ours.0)).then_some(version)
     }
 }
 

@@ -41,10 +41,21 @@ pub struct FetchRequest<'a> {
     pub isolation: i8,
     /// The topic.
     pub topic: &'a str,
-    /// Partition and next offset to read, in the order in which the broker fills the answer.
-    pub partitions: &'a [(i32, i64)],
+    /// From where, in the order in which the broker fills the answer.
+    pub partitions: &'a [FetchFrom],
     /// A soft limit for each partition.
     pub partition_max_bytes: i32,
+}
+
+/// From where one partition is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FetchFrom {
+    /// The partition.
+    pub partition: i32,
+    /// The next offset to read.
+    pub offset: i64,
+    /// The leader epoch that the metadata gave: a leader of another epoch refuses (KIP-320). -1 = it does not compare.
+    pub leader_epoch: i32,
 }
 
 impl FetchRequest<'_> {
@@ -53,10 +64,10 @@ impl FetchRequest<'_> {
         self.put_head(out);
         put_array(out, [self.topic].into_iter(), |out, topic| {
             put_string(out, topic);
-            put_array(out, self.partitions.iter(), |out, (partition, offset)| {
-                put_i32(out, *partition);
-                put_i32(out, -1); // current leader epoch: not checked
-                put_i64(out, *offset);
+            put_array(out, self.partitions.iter(), |out, from| {
+                put_i32(out, from.partition);
+                put_i32(out, from.leader_epoch);
+                put_i64(out, from.offset);
                 put_i64(out, -1); // log start offset: followers only
                 put_i32(out, self.partition_max_bytes);
             });
@@ -92,10 +103,10 @@ impl FetchByIdRequest<'_> {
         put_unsigned_varint(out, 2); // one topic
         out.extend_from_slice(&self.topic_id.to_be_bytes());
         put_unsigned_varint(out, self.fetch.partitions.len() as u32 + 1);
-        for (partition, offset) in self.fetch.partitions {
-            put_i32(out, *partition);
-            put_i32(out, -1); // current leader epoch: not checked
-            put_i64(out, *offset);
+        for from in self.fetch.partitions {
+            put_i32(out, from.partition);
+            put_i32(out, from.leader_epoch);
+            put_i64(out, from.offset);
             put_i32(out, -1); // last fetched epoch: followers only
             put_i64(out, -1); // log start offset: followers only
             put_i32(out, self.fetch.partition_max_bytes);

@@ -1,4 +1,4 @@
-//! ListOffsets v2 and v3 (KIP-98): where a partition's log starts and ends.
+//! ListOffsets v2 to v4 (KIP-98, KIP-320): where a partition's log starts and ends.
 //! rskafka has this message too; ours keeps to one topic, so that asking and reading are one line each.
 
 use super::wire::{Reader, WireError, put_array, put_i8, put_i32, put_i64, put_string};
@@ -17,21 +17,25 @@ pub struct ListOffsetsRequest<'a> {
     pub isolation: i8,
     /// The topic.
     pub topic: &'a str,
-    /// The partitions.
-    pub partitions: &'a [i32],
+    /// The partitions, and the leader epoch that the metadata gave for each: from v4 on the broker compares it with its own,
+    /// unless it is -1.
+    pub partitions: &'a [(i32, i32)],
     /// [`LATEST`] or [`EARLIEST`].
     pub timestamp: i64,
 }
 
 impl ListOffsetsRequest<'_> {
     /// Appends the body.
-    pub fn encode(&self, out: &mut Vec<u8>, _version: i16) {
+    pub fn encode(&self, out: &mut Vec<u8>, version: i16) {
         put_i32(out, -1); // replica id: a consumer
         put_i8(out, self.isolation);
         put_array(out, [self.topic].into_iter(), |out, topic| {
             put_string(out, topic);
-            put_array(out, self.partitions.iter(), |out, partition| {
+            put_array(out, self.partitions.iter(), |out, (partition, leader_epoch)| {
                 put_i32(out, *partition);
+                if version >= 4 {
+                    put_i32(out, *leader_epoch);
+                }
                 put_i64(out, self.timestamp);
             });
         });
@@ -67,16 +71,20 @@ impl ListOffsetsResponse {
     }
 
     /// Reads the body.
-    pub fn decode(reader: &mut Reader<'_>, _version: i16) -> Result<Self, WireError> {
+    pub fn decode(reader: &mut Reader<'_>, version: i16) -> Result<Self, WireError> {
         reader.i32()?; // throttle time
         let partitions = reader.of_topic(|reader| {
             let partition = reader.i32()?;
             let error = reader.i16()?;
             reader.i64()?; // timestamp
-            Ok(ListedOffset { partition, error, offset: reader.i64()? })
+            let offset = reader.i64()?;
+            if version >= 4 {
+                reader.i32()?; // leader epoch of the record there
+            }
+            Ok(ListedOffset { partition, error, offset })
         })?;
         Ok(Self { partitions })
     }
 }
 
-super::api!(ListOffsetsRequest<'_> => ListOffsetsResponse, ListOffsets, versions 2..=3, flexible from 6);
+super::api!(ListOffsetsRequest<'_> => ListOffsetsResponse, ListOffsets, versions 2..=4, flexible from 6);

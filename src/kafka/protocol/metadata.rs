@@ -70,6 +70,8 @@ pub struct PartitionMetadata {
     pub index: i32,
     /// The leader's node id, -1 when there is none.
     pub leader: i32,
+    /// Its epoch (KIP-320): grows with each election. -1 when the broker does not know.
+    pub leader_epoch: i32,
 }
 
 impl MetadataResponse {
@@ -129,12 +131,12 @@ impl Form {
             let error = reader.i16()?;
             let index = reader.i32()?;
             let leader = reader.i32()?;
-            reader.i32()?; // leader epoch
+            let leader_epoch = reader.i32()?;
             for _ in 0..3 {
                 self.array(reader, Reader::i32)?; // replicas, in sync, offline
             }
             self.tags(reader)?;
-            Ok(PartitionMetadata { error, index, leader })
+            Ok(PartitionMetadata { error, index, leader, leader_epoch })
         })?;
         if self.version >= 8 {
             reader.i32()?; // topic_authorized_operations

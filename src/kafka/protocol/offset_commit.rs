@@ -1,4 +1,4 @@
-//! OffsetCommit v7 (KIP-345): moves the group's offsets of one topic.
+//! OffsetCommit v7 (KIP-345, KIP-320): moves the group's offsets of one topic.
 
 use super::wire::{Reader, WireError, put_array, put_i32, put_i64, put_nullable_string, put_string};
 
@@ -26,6 +26,8 @@ pub struct PartitionCommit {
     pub partition: i32,
     /// The next offset to read.
     pub offset: i64,
+    /// The leader epoch of the record batch before it, -1 when unknown.
+    pub leader_epoch: i32,
     /// Free text beside it, at most 4,096 bytes by default.
     pub metadata: String,
 }
@@ -42,7 +44,7 @@ impl OffsetCommitRequest<'_> {
             put_array(out, self.partitions.iter(), |out, commit| {
                 put_i32(out, commit.partition);
                 put_i64(out, commit.offset);
-                put_i32(out, -1); // leader epoch: not tracked
+                put_i32(out, commit.leader_epoch);
                 put_nullable_string(out, Some(&commit.metadata));
             });
         });

@@ -40,6 +40,8 @@ pub struct FetchedOffset {
     pub partition: i32,
     /// The next offset to read, -1 when none was committed.
     pub offset: i64,
+    /// The leader epoch committed beside it: that of the record batch before the offset. -1 when unknown.
+    pub leader_epoch: i32,
     /// The text committed beside it.
     pub metadata: String,
     /// Error code of this partition.
@@ -53,9 +55,9 @@ impl OffsetFetchResponse {
         let partitions = reader.of_topic(|reader| {
             let partition = reader.i32()?;
             let offset = reader.i64()?;
-            reader.i32()?; // leader epoch
+            let leader_epoch = reader.i32()?;
             let metadata = reader.nullable_string()?.unwrap_or("").to_owned();
-            Ok(FetchedOffset { partition, offset, metadata, error: reader.i16()? })
+            Ok(FetchedOffset { partition, offset, leader_epoch, metadata, error: reader.i16()? })
         })?;
         Ok(Self { partitions, error: reader.i16()? })
     }

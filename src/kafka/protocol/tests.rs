@@ -5,15 +5,18 @@ use rskafka::protocol::messages::RequestBody;
 
 use super::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use super::describe_configs::{DescribeConfigsRequest, DescribeConfigsResponse};
-use super::fetch::{FetchAnswer, FetchBuffer, FetchByIdRequest, FetchRequest, INCONSISTENT_TOPIC_ID};
+use super::fetch::{FetchAnswer, FetchBuffer, FetchByIdRequest, FetchFrom, FetchRequest, INCONSISTENT_TOPIC_ID};
 use super::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
 use super::heartbeat::{HeartbeatRequest, HeartbeatResponse};
 use super::join_group::{JoinGroupRequest, JoinGroupResponse, JoinedMember};
 use super::leave_group::{LeaveGroupRequest, LeaveGroupResponse};
-use super::list_offsets::{LATEST, ListOffsetsRequest, ListOffsetsResponse};
+use super::list_offsets::{LATEST, ListOffsetsRequest, ListOffsetsResponse, ListedOffset};
 use super::metadata::{MetadataRequest, MetadataResponse, PartitionMetadata, TopicMetadata};
 use super::offset_commit::{OffsetCommitRequest, OffsetCommitResponse, PartitionCommit};
 use super::offset_fetch::{FetchedOffset, OffsetFetchRequest, OffsetFetchResponse};
+use super::offset_for_leader_epoch::{
+    EpochEnd, EpochQuestion, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
+};
 use super::sync_group::{SyncGroupRequest, SyncGroupResponse};
 use super::topic_details::{TopicDetailsRequest, TopicDetailsResponse};
 use super::wire::{Reader, WireError};
@@ -70,19 +73,23 @@ fn requests_are_the_protocols_bytes() {
         member_id: "m",
         instance_id: None,
         topic: "t",
-        partitions: &[PartitionCommit { partition: 1, offset: 5, metadata: "n".into() }],
+        partitions: &[PartitionCommit { partition: 1, offset: 5, leader_epoch: 6, metadata: "n".into() }],
     };
     assert_eq!(
         hex(|out| commit.encode(out, 7)),
-        "000167 00000003 00016d ffff 00000001 000174 00000001 00000001 0000000000000005 ffffffff 00016e"
+        "000167 00000003 00016d ffff 00000001 000174 00000001 00000001 0000000000000005 00000006 00016e"
             .replace(' ', "")
     );
     let offsets = OffsetFetchRequest { group_id: "g", topic: "t", partitions: &[0, 1] };
     assert_eq!(hex(|out| offsets.encode(out, 5)), "000167 00000001 000174 00000002 00000000 00000001".replace(' ', ""));
-    let list = ListOffsetsRequest { isolation: 1, topic: "t", partitions: &[2], timestamp: LATEST };
+    let list = ListOffsetsRequest { isolation: 1, topic: "t", partitions: &[(2, 9)], timestamp: LATEST };
     assert_eq!(
         hex(|out| list.encode(out, 3)),
         "ffffffff 01 00000001 000174 00000001 00000002 ffffffffffffffff".replace(' ', "")
+    );
+    assert_eq!(
+        hex(|out| list.encode(out, 4)),
+        "ffffffff 01 00000001 000174 00000001 00000002 00000009 ffffffffffffffff".replace(' ', "")
     );
     let metadata = MetadataRequest { topics: &["t"] };
     assert_eq!(hex(|out| metadata.encode(out, 7)), "0000000100017400");
@@ -97,20 +104,20 @@ fn requests_are_the_protocols_bytes() {
         max_bytes: 1 << 20,
         isolation: 1,
         topic: "t",
-        partitions: &[(4, 9)],
+        partitions: &[FetchFrom { partition: 4, offset: 9, leader_epoch: 6 }],
         partition_max_bytes: 1 << 20,
     };
     assert_eq!(
         hex(|out| fetch.encode(out, 11)),
-        "ffffffff 000001f4 00000001 00100000 01 00000000 ffffffff 00000001 000174 00000001 00000004 ffffffff \
+        "ffffffff 000001f4 00000001 00100000 01 00000000 ffffffff 00000001 000174 00000001 00000004 00000006 \
          0000000000000009 ffffffffffffffff 00100000 00000000 0000"
             .replace(' ', "")
     );
-    // As Kafka 3.9.1's own FetchRequestData writes it.
+    // As Kafka 4.3.1's own FetchRequestData writes it.
     assert_eq!(
         hex(|out| FetchByIdRequest { topic_id: TOPIC_ID, fetch }.encode(out, 13)),
         "ffffffff 000001f4 00000001 00100000 01 00000000 ffffffff 02 000102030405060708090a0b0c0d0e0f 02 00000004 \
-         ffffffff 0000000000000009 ffffffff ffffffffffffffff 00100000 00 00 01 01 00"
+         00000006 0000000000000009 ffffffff ffffffffffffffff 00100000 00 00 01 01 00"
             .replace(' ', "")
     );
     assert_eq!(hex(|out| ApiVersionsRequest.encode(out, 0)), "");
@@ -139,17 +146,23 @@ fn responses_are_read_as_the_protocol_has_them() {
             members: vec![JoinedMember { member_id: "m".into(), instance_id: None, subscription: vec![0] }],
         })
     );
-    let offsets = bytes("00000000 00000001 000174 00000001 00000007 000000000000000a ffffffff 0000 0000 0000");
+    let offsets = bytes("00000000 00000001 000174 00000001 00000007 000000000000000a 00000006 0000 0000 0000");
     assert_eq!(
         OffsetFetchResponse::decode(&mut Reader::new(&offsets), 5),
         Ok(OffsetFetchResponse {
             error: 0,
-            partitions: vec![FetchedOffset { partition: 7, offset: 10, metadata: String::new(), error: 0 }],
+            partitions: vec![FetchedOffset {
+                partition: 7,
+                offset: 10,
+                leader_epoch: 6,
+                metadata: String::new(),
+                error: 0
+            }],
         })
     );
     let metadata = bytes(
         "00000000 02 00000001 0268 00002384 00 00 0263 00000001 02 0000 0274 000102030405060708090a0b0c0d0e0f 00 \
-         02 0000 00000003 00000001 00000000 02 00000001 02 00000001 01 00 80000000 00 00",
+         02 0000 00000003 00000001 00000006 02 00000001 02 00000001 01 00 80000000 00 00",
     );
     assert_eq!(
         MetadataResponse::decode(&mut Reader::new(&metadata), 10),
@@ -166,10 +179,56 @@ fn responses_are_read_as_the_protocol_has_them() {
                 error: 0,
                 name: "t".into(),
                 id: 0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0f,
-                partitions: vec![PartitionMetadata { error: 0, index: 3, leader: 1 }],
+                partitions: vec![PartitionMetadata { error: 0, index: 3, leader: 1, leader_epoch: 6 }],
             }],
         })
     );
+}
+
+/// All bytes here are what Kafka 4.3.1's own classes write.
+#[test]
+fn leader_epochs_have_the_bytes_of_kafkas_own_classes() {
+    let question =
+        |partition, current_leader_epoch, leader_epoch| EpochQuestion { partition, current_leader_epoch, leader_epoch };
+    let request = OffsetForLeaderEpochRequest { topic: "t", partitions: &[question(2, 9, 8), question(3, -1, 0)] };
+    let body = "00000001 000174 00000002 00000002 00000009 00000008 00000003 ffffffff 00000000".replace(' ', "");
+    assert_eq!(hex(|out| request.encode(out, 2)), body);
+    assert_eq!(hex(|out| request.encode(out, 3)), format!("ffffffff{body}"));
+    let ends = bytes(
+        "00000000 00000001 000174 00000002 0000 00000002 00000007 00000000000003e8 \
+         004a 00000003 ffffffff ffffffffffffffff",
+    );
+    let expected = OffsetForLeaderEpochResponse {
+        partitions: vec![
+            EpochEnd { error: 0, partition: 2, leader_epoch: 7, end_offset: 1000 },
+            EpochEnd { error: 74, partition: 3, leader_epoch: -1, end_offset: -1 },
+        ],
+    };
+    for version in 2..=3 {
+        let mut reader = Reader::new(&ends);
+        assert_eq!(OffsetForLeaderEpochResponse::decode(&mut reader, version), Ok(expected.clone()));
+        assert!(reader.rest().is_empty());
+    }
+    for cut in 0..ends.len() {
+        assert!(OffsetForLeaderEpochResponse::decode(&mut Reader::new(&ends[..cut]), 3).is_err(), "{cut}");
+    }
+    let listed = bytes("00000000 00000001 000174 00000001 00000002 0000 ffffffffffffffff 00000000000003e8 00000009");
+    let expected = ListOffsetsResponse { partitions: vec![ListedOffset { partition: 2, error: 0, offset: 1000 }] };
+    for (version, length) in [(3, listed.len() - 4), (4, listed.len())] {
+        let mut reader = Reader::new(&listed[..length]);
+        assert_eq!(ListOffsetsResponse::decode(&mut reader, version), Ok(expected.clone()));
+        assert!(reader.rest().is_empty());
+    }
+    let metadata = bytes(
+        "00000000 00000001 00000001 000168 00002384 ffff 000163 00000001 00000001 0000 000174 00 \
+         00000001 0000 00000003 00000001 00000006 00000001 00000001 00000001 00000001 00000000",
+    );
+    let metadata = MetadataResponse::decode(&mut Reader::new(&metadata), 7).unwrap();
+    let partition = PartitionMetadata { error: 0, index: 3, leader: 1, leader_epoch: 6 };
+    assert_eq!(metadata.topics[0].partitions, [partition]);
+    let offsets = bytes("00000000 00000001 000174 00000001 00000007 000000000000000a 00000006 00016e 0000 0000");
+    let offsets = OffsetFetchResponse::decode(&mut Reader::new(&offsets), 5).unwrap();
+    assert_eq!((offsets.partitions[0].offset, offsets.partitions[0].leader_epoch), (10, 6));
 }
 
 #[test]
@@ -242,7 +301,17 @@ fn a_broker_says_which_versions_it_takes() {
     let answer = bytes("0000 00000002 0001 0004 000d 0012 0000 0004");
     let answer = ApiVersionsResponse::decode(&mut Reader::new(&answer), 0).unwrap();
     assert_eq!(answer, ApiVersionsResponse { error: 0, ranges: vec![(1, 4, 13), (18, 0, 4)] });
-    assert!(answer.has(1, 13) && answer.has(1, 4) && !answer.has(1, 14) && !answer.has(1, 3) && !answer.has(2, 1));
+    assert_eq!([1, 18, 2].map(|key| answer.of(key)), [Some((4, 13)), Some((0, 4)), None]);
+    for (key, ours, common) in [
+        (1, (13, 13), Some(13)),
+        (1, (2, 4), Some(4)),
+        (1, (12, 17), Some(13)),
+        (1, (14, 17), None),
+        (1, (2, 3), None),
+        (2, (0, 9), None),
+    ] {
+        assert_eq!(answer.newest_common(key, ours), common, "{key} {ours:?}");
+    }
 }
 
 /// Every decoder, so that a new one is not forgotten.
@@ -255,7 +324,10 @@ fn decode_all(data: &[u8]) {
     drop(LeaveGroupResponse::decode(&mut reader(), 2));
     drop(OffsetCommitResponse::decode(&mut reader(), 7));
     drop(OffsetFetchResponse::decode(&mut reader(), 5));
-    drop(ListOffsetsResponse::decode(&mut reader(), 3));
+    for version in 3..=4 {
+        drop(ListOffsetsResponse::decode(&mut reader(), version));
+    }
+    drop(OffsetForLeaderEpochResponse::decode(&mut reader(), 3));
     for version in 7..=10 {
         drop(MetadataResponse::decode(&mut reader(), version));
     }
@@ -302,7 +374,9 @@ fn versions_are_those_that_all_brokers_have() {
         FetchByIdRequest::API_VERSION_RANGE,
         JoinGroupRequest::API_VERSION_RANGE,
         MetadataRequest::API_VERSION_RANGE,
+        ListOffsetsRequest::API_VERSION_RANGE,
+        OffsetForLeaderEpochRequest::API_VERSION_RANGE,
     ];
     let spans: Vec<(i16, i16)> = ranges.iter().map(|range| (range.min().0.0, range.max().0.0)).collect();
-    assert_eq!(spans, [(11, 11), (13, 13), (5, 5), (7, 10)]);
+    assert_eq!(spans, [(11, 11), (13, 13), (5, 5), (7, 10), (2, 4), (2, 3)]);
 }

@@ -114,11 +114,13 @@ impl World {
         group.joined(joined, now, now);
         let assignment = encode_assignment(&TopicPartitions::from([("t".to_owned(), share.to_vec())]));
         group.synced(&SyncGroupResponse { error: 0, assignment }, now, now);
-        let partitions = (0..PARTITIONS).map(|index| PartitionMetadata { error: 0, index, leader: 1 }).collect();
+        let partitions =
+            (0..PARTITIONS).map(|index| PartitionMetadata { error: 0, index, leader: 1, leader_epoch: 0 }).collect();
         group.metadata(&[TopicMetadata { error: 0, name: "t".into(), id: 7, partitions }], now);
         let offset = |(partition, (offset, metadata)): (&i32, &(i64, String))| FetchedOffset {
             partition: *partition,
             offset: *offset,
+            leader_epoch: -1,
             metadata: metadata.clone(),
             error: 0,
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rskafka::messenger::Messenger;
-use sandarb_consumer::kafka::protocol::fetch::{FetchAnswer, FetchRequest};
+use sandarb_consumer::kafka::protocol::fetch::{FetchAnswer, FetchFrom, FetchRequest};
 use sandarb_consumer::kafka::protocol::offset_fetch::OffsetFetchRequest;
 use sandarb_consumer::kafka::protocol::produce::RawProduceRequest;
 use sandarb_consumer::kafka::records::batch;
@@ -60,7 +60,7 @@ impl Kafka {
         let mut records = Vec::new();
         let mut position = 0;
         while position < end {
-            let partitions = [(partition, position)];
+            let partitions = [FetchFrom { partition, offset: position, leader_epoch: -1 }];
             let (max, max_wait_ms) = (8 << 20, 1000);
             let request = FetchRequest {
                 max_wait_ms,
