@@ -19,6 +19,7 @@ mod check;
 mod checks;
 mod codecs;
 mod commits;
+mod compose;
 mod dead_letters;
 mod doubt;
 mod doubt_handed_over;
