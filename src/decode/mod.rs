@@ -1,5 +1,6 @@
 //! JSON events into the columns of the open batch.
 
+mod epoch;
 mod items;
 mod paths;
 mod reject;
@@ -8,6 +9,7 @@ mod scan;
 mod time;
 mod value;
 mod visit;
+mod written;
 
 pub use reject::{Class, Reject};
 pub use rows::{Origin, Place, Rows, UnknownKeys};

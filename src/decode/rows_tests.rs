@@ -410,9 +410,9 @@ const TEXTS: [&str; 7] = [
 fn samples(heading: &str) -> &'static [&'static str] {
     match heading {
         "string" => &TEXTS,
-        "number" => &["5", "1", "1.5"],
-        "whole number (`5`, `5.0`, `5e0`)" => &["5", "5.0", "5e0", "1"],
-        "other number" => &["1.5", "0.1"],
+        "number" => &["5", "1", "1.5", "1768954900"],
+        "whole number (`5`, `5.0`, `5e0`)" => &["5", "5.0", "5e0", "1", "1768954900"],
+        "other number" => &["1.5", "0.1", "1768954900.5"],
         "`true`, `false`" => &["true", "false"],
         "`null`, no such key" => &["null"],
         "object" => &["{}", r#"{"k": 1}"#],

@@ -1,12 +1,13 @@
-//! Points in time out of texts and numbers.
+//! Points in time and calendar dates out of texts and numbers.
 //!
-//! Texts are RFC 3339 (<https://www.rfc-editor.org/rfc/rfc3339>) with any offset, also `+hhmm` and `+hh`, `T` or a space
-//! in the middle, without an offset UTC, or a date alone (its midnight). Numbers count from 1970 in the unit that
-//! their size tells: below 1e11 seconds, below 1e14 milliseconds, below 1e17 microseconds, else nanoseconds; their
-//! digits count, never a float near them. Own code,
-//! because no parser at hand takes all of it, and because digits must be cut, not rounded.
+//! Texts are read in `written`, numbers in `epoch`. Own code, because no parser at hand takes all of the forms, and
+//! because digits must be cut, not rounded.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::epoch::Count;
+use super::written::Written;
 
 /// A point in time from 1970 to the end of 2105 (a DateTime ends early in 2106).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,8 +22,10 @@ pub(super) struct Moment {
 pub(super) enum TimeFault {
     /// Neither a time nor a number.
     Unreadable,
-    /// Outside 1970 to 2105.
+    /// Outside what the column can hold; for points in time 1970 to 2105.
     OutOfRange,
+    /// A count of seconds that ends within 1970: a day number, a year, a number of something else.
+    Small,
 }
 
 impl Moment {
@@ -32,21 +35,28 @@ impl Moment {
     /// Bytes of the usual form.
     pub(super) const USUAL: usize = 24;
 
-    /// Reads a text or a number in text form.
+    /// Reads a text, or a number in text form.
     pub(super) fn parse(text: &str) -> Result<Self, TimeFault> {
-        let bytes = text.as_bytes();
-        if let Some(moment) = bytes.as_array().and_then(Self::usual) {
+        if let Some(moment) = text.as_bytes().as_array().and_then(Self::usual) {
             return Ok(moment);
         }
-        if let [y1, y2, y3, y4, b'-', ..] = bytes
-            && [y1, y2, y3, y4].into_iter().all(u8::is_ascii_digit)
-        {
-            let (days, rest) = date(bytes).ok_or(TimeFault::Unreadable)?;
-            let (seconds, nanos) =
-                if rest.is_empty() { (0, 0) } else { time_of_day(rest).ok_or(TimeFault::Unreadable)? };
-            return Self::new(days * DAY + seconds, nanos);
+        match Count::read(text) {
+            Some(count) => Self::from_count(count),
+            None => Self::from_written(Written::read(text).ok_or(TimeFault::Unreadable)?),
         }
-        epoch(text)
+    }
+
+    /// A number: a calendar date, or a count since 1970.
+    pub(super) fn from_count(count: Count) -> Result<Self, TimeFault> {
+        match count.calendar()? {
+            Some(written) => Self::from_written(written),
+            None => count.since_1970(),
+        }
+    }
+
+    fn from_written(written: Written) -> Result<Self, TimeFault> {
+        let (seconds, nanos) = written.clock.unwrap_or((0, 0));
+        Self::new(written.days * DAY + seconds, nanos)
     }
 
     /// The form that most producers write, `YYYY-MM-DDThh:mm:ss.mmmZ`, eight bytes at a time. None for anything else, and for
@@ -110,24 +120,46 @@ impl Moment {
         }
     }
 
-    fn new(seconds: i64, nanos: u32) -> Result<Self, TimeFault> {
+    pub(super) fn new(seconds: i64, nanos: u32) -> Result<Self, TimeFault> {
         if (0..=LAST).contains(&seconds) { Ok(Self { seconds, nanos }) } else { Err(TimeFault::OutOfRange) }
     }
 }
 
-/// Days since 1970 of a date alone, from 1900 to 2299, the range of Date32.
-pub(super) fn date32(text: &str) -> Option<i32> {
-    let (days, rest) = date(text.as_bytes())?;
-    let fits = (DAYS_1900..=DAYS_2299).contains(&days) && rest.is_empty();
-    i32::try_from(days).ok().filter(|_| fits)
+/// Days since 1970 of a text, or of a number in text form, for a column that holds the days of `range`. A time counts for
+/// its day in UTC.
+pub(super) fn day(text: &str, range: &RangeInclusive<i64>) -> Result<i64, TimeFault> {
+    match Count::read(text) {
+        Some(count) => day_of_count(count, range),
+        None => day_of(Written::read(text).ok_or(TimeFault::Unreadable)?, range),
+    }
 }
+
+/// The same of a number: a day number as far as the column goes, then a calendar date, then a count since 1970.
+pub(super) fn day_of_count(count: Count, range: &RangeInclusive<i64>) -> Result<i64, TimeFault> {
+    if let Some(days) = count.whole().filter(|days| range.contains(days)) {
+        return Ok(days);
+    }
+    match count.calendar()? {
+        Some(written) => day_of(written, range),
+        None => Ok(i64::from(count.since_1970()?.days())),
+    }
+}
+
+fn day_of(written: Written, range: &RangeInclusive<i64>) -> Result<i64, TimeFault> {
+    if written.clock.is_some() {
+        return Ok(i64::from(Moment::from_written(written)?.days()));
+    }
+    if range.contains(&written.days) { Ok(written.days) } else { Err(TimeFault::OutOfRange) }
+}
+
+/// Days that a Date holds: 1970-01-01 to 2149-06-06.
+pub(super) const DATE: RangeInclusive<i64> = 0..=65_535;
+/// Days that a Date32 holds: 1900-01-01 to 2299-12-31.
+pub(super) const DATE32: RangeInclusive<i64> = -25_567..=120_529;
 
 const DAY: i64 = 86_400;
 /// 2105-12-31T23:59:59Z.
 const LAST: i64 = 49_673 * DAY - 1;
-/// 1900-01-01 and 2299-12-31.
-const DAYS_1900: i64 = -25_567;
-const DAYS_2299: i64 = 120_529;
 
 const SIXES: u64 = 0x0606_0606_0606_0606;
 const UPPER: u64 = 0xF0F0_F0F0_F0F0_F0F0;
@@ -143,16 +175,8 @@ const NOT_DIGITS: [u8; 24] = {
     bytes
 };
 
-/// `YYYY-MM-DD` and what follows it.
-fn date(text: &[u8]) -> Option<(i64, &[u8])> {
-    let (head, rest) = text.split_at_checked(10)?;
-    let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = head else { return None };
-    let year = two(*y1, *y2)? * 100 + two(*y3, *y4)?;
-    Some((days(year, two(*m1, *m2)?, two(*d1, *d2)?)?, rest))
-}
-
 /// Days since 1970 of a day, if there is such a day.
-fn days(year: i64, month: i64, day: i64) -> Option<i64> {
+pub(super) fn days(year: i64, month: i64, day: i64) -> Option<i64> {
     let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
     let length = match month {
         2 => 28 + i64::from(leap),
@@ -170,108 +194,17 @@ fn days(year: i64, month: i64, day: i64) -> Option<i64> {
     Some(era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468)
 }
 
-/// `[T ]hh:mm:ss[.digits][offset]`: seconds since the date's midnight UTC, and nanoseconds.
-fn time_of_day(text: &[u8]) -> Option<(i64, u32)> {
-    let (head, mut rest) = text.split_at_checked(9)?;
-    let [b'T' | b't' | b' ', h1, h2, b':', m1, m2, b':', s1, s2] = head else { return None };
-    let seconds = since_midnight(two(*h1, *h2)?, two(*m1, *m2)?, two(*s1, *s2)?)?;
-    let mut nanos = 0;
-    if let Some((b'.', digits)) = rest.split_first() {
-        let end = digits.iter().position(|digit| !digit.is_ascii_digit()).unwrap_or(digits.len());
-        let (fraction, after) = digits.split_at_checked(end).filter(|_| end > 0)?;
-        nanos = nanos_of(fraction);
-        rest = after;
-    }
-    Some((seconds - offset(rest)?, nanos))
-}
-
 /// Seconds since midnight of a time of day, if there is such a one.
-fn since_midnight(hour: i64, minute: i64, second: i64) -> Option<i64> {
+pub(super) fn since_midnight(hour: i64, minute: i64, second: i64) -> Option<i64> {
     // 60 is a leap second, which counts as the first of the next minute.
     let fits = hour <= 23 && minute <= 59 && second <= 60;
     fits.then_some(hour * 3600 + minute * 60 + second)
 }
 
-/// Seconds east of UTC.
-fn offset(text: &[u8]) -> Option<i64> {
-    let (sign, hours, minutes) = match text {
-        [] | [b'Z' | b'z'] => return Some(0),
-        [sign, h1, h2] => (sign, two(*h1, *h2)?, 0),
-        [sign, h1, h2, m1, m2] | [sign, h1, h2, b':', m1, m2] => (sign, two(*h1, *h2)?, two(*m1, *m2)?),
-        _ => return None,
-    };
-    if hours > 23 || minutes > 59 {
-        return None;
-    }
-    let east = hours * 3600 + minutes * 60;
-    match sign {
-        b'+' => Some(east),
-        b'-' => Some(-east),
-        _ => None,
-    }
-}
-
-fn two(tens: u8, ones: u8) -> Option<i64> {
-    let digit = |byte: u8| byte.is_ascii_digit().then(|| i64::from(byte - b'0'));
-    Some(digit(tens)? * 10 + digit(ones)?)
-}
-
 /// The first nine digits behind the point, as nanoseconds.
-fn nanos_of(digits: &[u8]) -> u32 {
+pub(super) fn nanos_of(digits: &[u8]) -> u32 {
     digits.iter().chain(std::iter::repeat(&b'0')).take(9).fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'))
 }
-
-/// A count since 1970, perhaps with a fraction, in the unit that its size tells.
-fn epoch(text: &str) -> Result<Moment, TimeFault> {
-    let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
-    let spelled;
-    let text = match text.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => {
-            spelled = spell_out(mantissa, exponent).ok_or(TimeFault::Unreadable)?;
-            &*spelled
-        }
-        None => text,
-    };
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(fraction) {
-        return Err(TimeFault::Unreadable);
-    }
-    let count: i64 = whole.parse().map_err(|_| TimeFault::OutOfRange)?;
-    if negative && (count > 0 || fraction.bytes().any(|digit| digit != b'0')) {
-        return Err(TimeFault::OutOfRange);
-    }
-    let per_second: i64 = match count {
-        ..100_000_000_000 => 1,
-        100_000_000_000..100_000_000_000_000 => 1_000,
-        100_000_000_000_000..100_000_000_000_000_000 => 1_000_000,
-        _ => 1_000_000_000,
-    };
-    // A unit has 10^9 / per_second nanoseconds; the fraction's digits are of the unit.
-    let unit = 1_000_000_000 / per_second;
-    let below = i64::from(nanos_of(fraction.as_bytes())) / per_second;
-    let nanos = count % per_second * unit + below;
-    Moment::new(count / per_second, u32::try_from(nanos).unwrap_or(0))
-}
-
-/// A number without its exponent.
-fn spell_out(mantissa: &str, exponent: &str) -> Option<String> {
-    let exponent: i32 = exponent.parse().ok().filter(|exponent| (-MAX_EXPONENT..=MAX_EXPONENT).contains(exponent))?;
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, "0"));
-    if whole.is_empty() || fraction.is_empty() {
-        return None;
-    }
-    let shift = "0".repeat(usize::try_from(exponent.abs()).ok()?);
-    let digits = if exponent < 0 { [&*shift, whole, fraction] } else { [whole, fraction, &*shift] }.concat();
-    // Behind a negative exponent's zeros stands as much of the whole part as it has digits; in front of a positive one's
-    // as many digits of the fraction as it counts.
-    let point = if exponent < 0 { whole.len() } else { whole.len() + shift.len() };
-    let (whole, fraction) = digits.split_at_checked(point)?;
-    Some(format!("{whole}.{fraction}0"))
-}
-
-/// Of exponents that are spelled out: no time needs one as large.
-const MAX_EXPONENT: i32 = 1000;
 
 #[cfg(test)]
 #[path = "time_tests.rs"]

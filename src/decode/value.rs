@@ -1,13 +1,14 @@
 //! One JSON value into one column: lenient where nothing is lost, otherwise a fault.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 
 use uuid::Uuid;
 
 use super::items::{self, Room};
 use super::paths;
 use super::reject::{Class, Fault};
-use super::time::{Moment, TimeFault, date32};
+use super::time::{DATE, DATE32, Moment, TimeFault, day, day_of_count};
 use crate::clickhouse::types::EnumMembers;
 use crate::columns::{Cells, Column, DecimalFault, Fixed, whole};
 
@@ -85,8 +86,14 @@ fn store_within(column: &mut Column, input: Input<'_>, room: Option<&mut Room>) 
         }
         Column::Float64(values) => values.push(float(input)?.to_le_bytes()),
         Column::Uuid(values) => push_uuid(values, uuid(input)?),
-        Column::Date(values) => values.push(moment(input)?.days().to_le_bytes()),
-        Column::Date32(values) => values.push(date(input)?.to_le_bytes()),
+        Column::Date(values) => {
+            let days: u16 = date(input, &DATE, "1970-01-01 to 2149-06-06, or with a time of day 1970 to 2105")?;
+            values.push(days.to_le_bytes());
+        }
+        Column::Date32(values) => {
+            let days: i32 = date(input, &DATE32, "1900 to 2299, or with a time of day 1970 to 2105")?;
+            values.push(days.to_le_bytes());
+        }
         Column::DateTime(_) | Column::DateTime64 { .. } => {
             let moment = moment(input)?;
             push_moment(column, moment);
@@ -342,25 +349,33 @@ fn uuid(input: Input<'_>) -> Result<Uuid, Fault> {
 
 fn moment(input: Input<'_>) -> Result<Moment, Fault> {
     let found = match input {
-        Input::Text(text) => Moment::parse(text),
-        Input::Unsigned(number) => Moment::parse(&number.to_string()),
-        Input::Signed(number) => Moment::parse(&number.to_string()),
-        Input::Json(number) => Moment::parse(number),
+        Input::Text(text) | Input::Json(text) => Moment::parse(text),
+        Input::Unsigned(number) => Moment::from_count(number.into()),
+        Input::Signed(number) => Moment::from_count(number.into()),
         Input::Bool(_) | Input::Float(_) | Input::Composite => Err(TimeFault::Unreadable),
     };
-    found.map_err(|fault| match fault {
-        TimeFault::Unreadable => unfit(input, "a time (RFC 3339, or a number since 1970)"),
-        TimeFault::OutOfRange => Fault::range(format!("{} is outside 1970 to 2105", shown(input))),
-    })
+    found.map_err(|fault| untimely(input, fault, "1970 to 2105"))
 }
 
-fn date(input: Input<'_>) -> Result<i32, Fault> {
-    if let Input::Text(text) = input
-        && let Some(days) = date32(text)
-    {
-        return Ok(days);
+/// Days since 1970, for a column that holds those of `range`; `span` is the same in words.
+fn date<T: TryFrom<i64>>(input: Input<'_>, range: &RangeInclusive<i64>, span: &str) -> Result<T, Fault> {
+    let found = match input {
+        Input::Text(text) | Input::Json(text) => day(text, range),
+        Input::Unsigned(number) => day_of_count(number.into(), range),
+        Input::Signed(number) => day_of_count(number.into(), range),
+        Input::Bool(_) | Input::Float(_) | Input::Composite => Err(TimeFault::Unreadable),
+    };
+    let days = found.and_then(|days| T::try_from(days).map_err(|_| TimeFault::OutOfRange));
+    days.map_err(|fault| untimely(input, fault, span))
+}
+
+fn untimely(input: Input<'_>, fault: TimeFault, span: &str) -> Fault {
+    let shown = shown(input);
+    match fault {
+        TimeFault::Unreadable => unfit(input, "a time (RFC 3339 or 2822, YYYYMMDD, or a count since 1970)"),
+        TimeFault::OutOfRange => Fault::range(format!("{shown} is outside {span}")),
+        TimeFault::Small => Fault::range(format!("{shown} is not a time: as seconds since 1970 it ends within 1970")),
     }
-    Ok(i32::from(moment(input)?.days()))
 }
 
 fn member(members: &EnumMembers, input: Input<'_>) -> Result<i16, Fault> {

@@ -51,3 +51,4 @@ mod stall;
 mod start;
 mod tables;
 mod transactions;
+mod values;

@@ -229,9 +229,19 @@ fn fitting(chance: &mut Chance, kind: &Type) -> Json {
             })
         }
         Type::Date | Type::Date32 if chance.percent(60) => {
-            let (first, years) = if matches!(kind, Type::Date) { (1970, 136) } else { (1899, 402) };
+            let (first, years) = if matches!(kind, Type::Date) { (1969, 181) } else { (1899, 402) };
             let (year, month) = (first + chance.below(years), 1 + chance.below(12));
-            Json::text(format!("{year}-{month:02}-{:02}", 1 + chance.below(28 + chance.0 % 4)))
+            let day = 1 + chance.below(28 + chance.0 % 4);
+            match chance.below(8) {
+                0 => Json::number(chance.below(70_000)),
+                1 => Json::text(chance.below(125_000).to_string()),
+                2 => Json::number(format!("{}.0", chance.below(70_000))),
+                3 => Json::number(chance.below(30_000) as i64 - 27_000),
+                4 => Json::number(format!("{year}{month:02}{day:02}")),
+                5 => Json::text(format!("{year}{month:02}{day:02}")),
+                6 => Json::text(format!("{year}/{month:02}/{day:02}")),
+                _ => Json::text(format!("{year}-{month:02}-{day:02}")),
+            }
         }
         Type::Date | Type::Date32 | Type::Time(_) => moment(chance),
         Type::Enum(members) => {
@@ -266,8 +276,14 @@ fn fitting(chance: &mut Chance, kind: &Type) -> Json {
 fn moment(chance: &mut Chance) -> Json {
     let seconds = chance.below(4_300_000_000);
     let fraction = digits(chance, 12);
-    match chance.below(10) {
+    match chance.below(13) {
         0 => Json::number(seconds),
+        10 => {
+            let digits = 19_000_000 + chance.below(4_000_000);
+            if chance.percent(50) { Json::number(digits) } else { Json::text(digits.to_string()) }
+        }
+        11 => Json::number(format!("{}{}", chance.below(32_000_000), chance.pick(&["", ".5", ".0"]))),
+        12 => other_form(chance, seconds),
         1 => Json::text(format!("{seconds}{:03}", chance.below(1000))),
         2 => Json::number(format!("{seconds}.{}", if fraction.is_empty() { "5" } else { &fraction })),
         3 => Json::number(format!("{seconds}{:06}", chance.below(1_000_000))),
@@ -283,11 +299,53 @@ fn moment(chance: &mut Chance) -> Json {
                 if !fraction.is_empty() && chance.percent(70) {
                     text = format!("{text}.{fraction}");
                 }
-                text.push_str(chance.pick(&["Z", "", "z", "+02:00", "-0730", "+14", "+24:00", " Z"]));
+                text.push_str(
+                    chance.pick(&["Z", "", "z", "+02:00", "-0730", "+14", "+24:00", " Z", " UTC", "gmt", "  Z", " "]),
+                );
             }
             Json::Text(text)
         }
     }
+}
+
+/// A time as headers of mail and HTTP, programs and libraries write it.
+fn other_form(chance: &mut Chance, seconds: u64) -> Json {
+    let time = chrono::DateTime::from_timestamp(seconds as i64, 0).unwrap();
+    let form = chance.pick(&[
+        "%a, %d %b %Y %T GMT",
+        "%a, %d %b %Y %T +0200",
+        "%a, %-d %b %Y %T -0000 (UTC)",
+        "%d %b %Y %H:%M",
+        "%a, %d %b %Y %T EST",
+        "Fri, %d %b %Y %T GMT",
+        "%a %b %e %T %Y",
+        "%a %b %d %Y %T GMT+0100 (CET)",
+        "%b %-d, %Y %T",
+        "%Y%m%dT%H%M%SZ",
+        "%Y%m%dT%H%M%S.25+0200",
+        "%Y%m%dT%H%M",
+        "%Y%m%d%H%M%S",
+        "%Y/%m/%d %T",
+        "%FT%R",
+        "%F %RZ",
+        "%F %R+02:00",
+        "%FT%H%M%S",
+        "%F %T UTC",
+        "%F %T.5 gmt",
+        "%F %T +0000 UTC",
+        "%F %T,125",
+        "%FT%TZ[UTC]",
+        "%FT%T+01:00[Europe/Berlin]",
+        "%F %T PM",
+        "%F %H",
+        "%d.%m.%Y",
+        "%m/%d/%Y %T",
+        "%Y-%m",
+        "%Y",
+    ]);
+    let text = time.format(form).to_string();
+    let number = text.bytes().all(|byte| byte.is_ascii_digit()) && chance.percent(50);
+    if number { Json::Number(text) } else { Json::Text(text) }
 }
 
 fn integer(chance: &mut Chance, bits: u32, signed: bool) -> String {
