@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::block::{Block, quoted};
 use super::client::Client;
 use super::error::{Failure, Outcome};
-use super::schema::{Dedup, DescribeError, Schema, TOKEN, describe};
+use super::schema::{self, Dedup, DescribeError, Schema, TOKEN, describe};
 use super::targets::{self, BlindView, ViewTarget};
 use crate::backoff::Backoff;
 use crate::config::{ClickHouseConfig, TlsFiles};
@@ -158,6 +158,16 @@ impl Inserter {
     /// When the server cannot be asked.
     pub async fn view_targets(&mut self) -> Result<Vec<ViewTarget>, DescribeError> {
         targets::targets(&mut self.client, &self.config.database, &self.config.table).await
+    }
+
+    /// The zone in which the server shows times whose type names none.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn time_zone(&mut self) -> Result<String, DescribeError> {
+        let rows: Vec<(String,)> =
+            schema::rows(&mut self.client, "SELECT timezone() FORMAT JSONCompactEachRow", &[]).await?;
+        Ok(rows.into_iter().next().map_or_else(String::new, |(zone,)| zone))
     }
 
     /// The table's views that may not read what the user inserts.

@@ -9,3 +9,4 @@ mod lz4;
 pub mod schema;
 pub mod targets;
 pub mod types;
+pub mod zones;

@@ -11,6 +11,8 @@ use crate::clickhouse::error::{Failure, Outcome};
 use crate::clickhouse::inserter::Inserter;
 use crate::clickhouse::schema::{Dedup, DescribeError, Schema, Why};
 use crate::clickhouse::targets::BlindView;
+use crate::clickhouse::types::DataType;
+use crate::clickhouse::zones::{is_utc, zones};
 use crate::config::{ClickHouseConfig, Config, Isolation, Loaded, Warning};
 use crate::decode::{Origin, Place, Rows};
 use crate::kafka::cluster::Cluster;
@@ -177,6 +179,7 @@ async fn check_clickhouse(config: &Config, report: &mut Report) -> Option<Arc<Sc
     report.ok("table", format!("{name}, {}", schema.engine));
     report_rights(config, &mut inserter, &schema, report).await;
     report_columns(&schema, report);
+    report_zones(&mut inserter, &schema, report).await;
     report_dedup(&mut inserter, &schema, &name, report).await;
     let settings: Vec<String> = schema.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
     report.ok("settings", format!("sent with each insert: {}", settings.join(", ")));
@@ -227,6 +230,37 @@ fn report_columns(schema: &Schema, report: &mut Report) {
             Why::Materialized => report.ok("columns", format!("{name} is left out: the server computes it")),
             Why::Alias => report.ok("columns", format!("{name} is left out: it is an ALIAS")),
             Why::Unsupported(cause) => report.warn("columns", format!("{name} always gets its DEFAULT: {cause}")),
+        }
+    }
+}
+
+/// A text without an offset is UTC, whatever zone its column shows.
+async fn report_zones(inserter: &mut Inserter, schema: &Schema, report: &mut Report) {
+    let mut by_zone: BTreeMap<Option<&str>, Vec<&str>> = BTreeMap::new();
+    for column in schema.columns.iter().filter(|column| column.data_type != DataType::Json) {
+        for zone in zones(&column.type_name) {
+            let names = by_zone.entry(zone).or_default();
+            if names.last() != Some(&column.name.as_str()) {
+                names.push(&column.name);
+            }
+        }
+    }
+    let mut warn = |names: &[&str], zone: &str, of: &str| {
+        if !is_utc(zone) {
+            let names = names.join(", ");
+            report.warn(
+                "time zone",
+                format!("{names}: a time without an offset is taken as UTC, not as {zone}, the zone of {of}"),
+            );
+        }
+    };
+    for (zone, names) in &by_zone {
+        match zone {
+            Some(zone) => warn(names, zone, "the column"),
+            None => match inserter.time_zone().await {
+                Ok(zone) => warn(names, &zone, "the server"),
+                Err(error) => warn(names, &format!("? ({error})"), "the server"),
+            },
         }
     }
 }

@@ -51,10 +51,15 @@ fn what_is_doubtful() {
     let bench = Bench::new("doubtful", Kafka::shared(), ClickHouse::shared(), Table { window: false, views: true });
     let column = "ADD COLUMN shape Tuple(Float64, Float64) DEFAULT (0, 0)";
     bench.clickhouse.query(&format!("ALTER TABLE {}.events {column}", bench.database));
+    let columns = "ADD COLUMN local DateTime('Europe/Berlin'), ADD COLUMN locals Array(DateTime64(3, 'Europe/Berlin')), \
+                   ADD COLUMN utc Nullable(DateTime('Etc/UTC'))";
+    bench.clickhouse.query(&format!("ALTER TABLE {}.events {columns}", bench.database));
     let (code, text) = check(&bench, &[], &[("KAFKA_DLQ_TOPIC", "")]);
     assert_eq!(code, Some(0), "{text}");
     has(&text, "warn dead letters: ", &["KAFKA_DLQ_TOPIC"]);
     has(&text, "warn columns: shape", &["DEFAULT"]);
+    has(&text, "warn time zone: local, locals: ", &["UTC", "Europe/Berlin"]);
+    assert_eq!(text.matches("warn time zone").count(), 1, "{text}");
     has(&text, "warn deduplication: off", &["non_replicated_deduplication_window"]);
     assert_eq!(text.matches("warn deduplication: off behind the view").count(), 5, "{text}");
 }
