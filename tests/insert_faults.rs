@@ -216,7 +216,10 @@ async fn whatever_is_not_a_whole_yes_is_sent_again_unchanged() {
     for request in &requests {
         assert_eq!(request.body, bench.insert.block.body);
         assert_eq!(request.parameter("insert_deduplication_token"), "token");
-        assert_eq!(request.parameter("query"), "INSERT%20INTO%20%60d%60.%60t%60%20%28%60a%60%29%20FORMAT%20Native");
+        // Too short to be compressed, it lies in the first frame as it is; the URL does not have it.
+        let statement = b"INSERT INTO `d`.`t` (`a`) FORMAT Native\n";
+        assert!(request.body.windows(statement.len()).any(|part| part == statement));
+        assert_eq!(request.parameter("query"), "");
         assert_eq!((request.parameter("async_insert"), request.parameter("decompress")), ("0", "1"));
         ids.insert(request.parameter("query_id").to_owned());
         let has = |name: &str| request.headers.iter().any(|line| line.starts_with(name));

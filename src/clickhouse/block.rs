@@ -16,9 +16,9 @@ use crate::columns::{Cells, put_varint};
 /// An encoded batch, ready to be sent any number of times.
 #[derive(Debug, Clone)]
 pub struct Block {
-    /// The block in compression frames.
+    /// The INSERT statement and the block, together in compression frames.
     pub body: Bytes,
-    /// The columns it holds, quoted for the INSERT statement: `` `a`,`b` ``.
+    /// The columns it holds, quoted, as the statement in the body has them: `` `a`,`b` ``.
     pub column_list: String,
     /// Rows in it.
     pub rows: u64,
@@ -36,14 +36,12 @@ impl Block {
             let mut asking = schema.columns.iter().zip(cells).filter(|(_, cells)| cells.can_ask_for_default());
             sent.extend(asking.next().or_else(|| schema.columns.iter().zip(cells).next()));
         }
-        let mut column_list = String::new();
-        let mut head = Vec::new();
+        let names: Vec<String> = sent.iter().map(|(column, _)| quoted(&column.name)).collect();
+        let column_list = names.join(",");
+        let mut head = statement(schema, &column_list).into_bytes();
         put_varint(sent.len(), &mut head);
         put_varint(rows, &mut head);
         for (column, cells) in sent {
-            let comma = if column_list.is_empty() { "" } else { "," };
-            column_list.push_str(comma);
-            column_list.push_str(&quoted(&column.name));
             put_text(&column.name, &mut head);
             put_text(&cells.wire_type(&column.wire_type), &mut head);
             frames.write(&head);
@@ -52,6 +50,13 @@ impl Block {
         }
         Self { body: frames.finish(), column_list, rows: rows as u64, schema: Arc::clone(schema) }
     }
+}
+
+/// What stands before the data in the body of an insert. Not in the URL: the names of many columns would be too long for
+/// the server (http_max_uri_size), and for load balancers long before.
+pub(super) fn statement(schema: &Schema, column_list: &str) -> String {
+    // The data begin after the line break, whatever their first byte is.
+    format!("INSERT INTO {}.{} ({column_list}) FORMAT Native\n", quoted(&schema.database), quoted(&schema.table))
 }
 
 /// An identifier as a person would write it: in backticks only where it needs them.

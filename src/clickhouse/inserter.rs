@@ -1,5 +1,6 @@
 //! Gets blocks into the table: the retry loop around one insert, and the questions asked beside it.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -7,10 +8,11 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::block::{Block, quoted};
+use super::block::{Block, quoted, statement};
 use super::client::Client;
 use super::error::{Failure, Outcome};
-use super::schema::{self, Dedup, DescribeError, Schema, TOKEN, describe};
+use super::schema::{self, Dedup, DescribeError, Schema, describe};
+use super::settings::{self, MAX_EXECUTION_TIME, TOKEN};
 use super::targets::{self, BlindView, ViewTarget};
 use crate::backoff::Backoff;
 use crate::config::{ClickHouseConfig, TlsFiles};
@@ -75,6 +77,8 @@ pub struct Inserter {
     stay: bool,
     /// Whether the table's replicas share what they know of tokens, so that any address is as good.
     shared: bool,
+    /// Settings that only tune, and that the user's profile does not let us change.
+    left_out: BTreeSet<&'static str>,
 }
 
 impl Inserter {
@@ -96,6 +100,7 @@ impl Inserter {
             sent: 0,
             stay: false,
             shared: false,
+            left_out: BTreeSet::new(),
         })
     }
 
@@ -186,9 +191,36 @@ impl Inserter {
     pub async fn insert_nothing(&mut self, schema: &Schema) -> Result<(), Failure> {
         let columns: Vec<String> = schema.columns.iter().map(|column| quoted(&column.name)).collect();
         let sql = statement(schema, &columns.join(","));
-        let parameters: Vec<_> = schema.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let answer = self.client.query(&sql, &parameters).await?;
-        Failure::of_insert(&answer, 0).map_or(Ok(()), Err)
+        loop {
+            let seconds = self.max_execution_time();
+            let answer = self.client.query(&sql, &self.settings(schema, &seconds)).await?;
+            match Failure::of_insert(&answer, 0) {
+                None => return Ok(()),
+                Some(failure) if self.leave_out(&failure) => {}
+                Some(failure) => return Err(failure),
+            }
+        }
+    }
+
+    /// The settings that inserts carry, as far as the user's profile lets them.
+    pub fn settings<'a>(&self, schema: &'a Schema, max_execution_time: &'a str) -> Vec<(&'a str, &'a str)> {
+        let safe = schema.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let all = [(MAX_EXECUTION_TIME, max_execution_time)].into_iter().chain(safe);
+        all.filter(|(name, _)| !self.left_out.contains(name)).collect()
+    }
+
+    /// Seconds, below the request's own limit, so that an insert nobody waits for ends on the server too.
+    pub fn max_execution_time(&self) -> String {
+        self.config.timeout.mul_f32(0.9).as_secs().max(1).to_string()
+    }
+
+    /// Whether an insert was refused for a setting that only tunes: from now on it is left out.
+    fn leave_out(&mut self, failure: &Failure) -> bool {
+        let Some(setting) = settings::constrained(failure).filter(|setting| self.left_out.insert(setting)) else {
+            return false;
+        };
+        tracing::info!(setting, cause = %failure, "the user's profile does not allow a setting that only tunes; left out");
+        true
     }
 
     /// Sends a block until its outcome is known: the same bytes, token and settings each time, and the same address
@@ -217,6 +249,9 @@ impl Inserter {
                 return Ended::Stored { rows: insert.block.rows, took: started.elapsed(), attempts: tries.made };
             };
             self.client.disconnect();
+            if self.leave_out(&failure) {
+                continue;
+            }
             // What earlier attempts may have done decides with this one's failure; only then does this one count.
             let on_wire_unknown = tries.unknown;
             match failure.outcome {
@@ -245,20 +280,13 @@ impl Inserter {
         let Insert { block, token } = insert;
         let schema = &block.schema;
         self.sent += 1;
-        let sql = statement(schema, &block.column_list);
-        // Below the request's own limit, so that an insert nobody waits for ends on the server too.
-        let seconds = (self.config.timeout.mul_f32(0.9).as_secs()).max(1).to_string();
+        let seconds = self.max_execution_time();
         let query_id = format!("{token}-{number}-{:x}-{}", self.nonce, self.sent);
-        let mut parameters = vec![
-            ("query", sql.as_str()),
-            ("decompress", "1"),
-            ("query_id", &query_id),
-            ("max_execution_time", &seconds),
-        ];
+        let mut parameters = vec![("decompress", "1"), ("query_id", query_id.as_str())];
         if schema.takes_token {
             parameters.push((TOKEN, token));
         }
-        parameters.extend(schema.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        parameters.extend(self.settings(schema, &seconds));
         match self.client.send(&parameters, block.body.clone()).await {
             Ok(answer) => Failure::of_insert(&answer, block.rows),
             Err(cause) => Some(cause.into()),
@@ -321,10 +349,6 @@ impl Inserter {
             }
         });
     }
-}
-
-fn statement(schema: &Schema, column_list: &str) -> String {
-    format!("INSERT INTO {}.{} ({column_list}) FORMAT Native", quoted(&schema.database), quoted(&schema.table))
 }
 
 /// Failed attempts that are no more than a WARNING.

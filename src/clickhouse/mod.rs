@@ -7,6 +7,7 @@ pub mod error;
 pub mod inserter;
 mod lz4;
 pub mod schema;
+mod settings;
 pub mod targets;
 pub mod types;
 pub mod zones;

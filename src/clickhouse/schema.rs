@@ -6,11 +6,13 @@
 use std::fmt;
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use thiserror::Error;
 
 use super::block::quoted;
 use super::client::Client;
 use super::error::{Failure, clipped};
+use super::settings;
 use super::types::{DataType, TypeError};
 use crate::columns::Missing;
 
@@ -211,18 +213,9 @@ pub(super) async fn describe(client: &mut Client, database: &str, table: &str) -
         other => other?,
     };
     let server_window = windows.first().and_then(|(value,)| value.parse().ok()).unwrap_or(0);
-    let names: Vec<String> = SETTINGS.iter().map(|(name, _)| format!("'{name}'")).collect();
-    let known: Vec<(String,)> = rows_of(
-        client,
-        &format!(
-            "SELECT name FROM system.settings WHERE name IN ('{TOKEN}', {}) FORMAT JSONCompactEachRow",
-            names.join(", ")
-        ),
-        "system.settings",
-        &[],
-    )
-    .await?;
-    let knows = |name: &str| known.iter().any(|(one,)| one == name);
+    let known: Vec<(String, Value, Vec<String>)> =
+        rows_of(client, &settings::question(), "system.settings", &[]).await?;
+    let known = known.into_iter().next().map(|(_, _, known)| known).unwrap_or_default();
     let (columns, left_out) = fillable(columns)?;
     if columns.is_empty() {
         return Err(DescribeError::NoColumns { database: database.to_owned(), table: table.to_owned() });
@@ -235,38 +228,9 @@ pub(super) async fn describe(client: &mut Client, database: &str, table: &str) -
         dedup: dedup(&engine, &engine_full, server_window),
         engine,
         sorting_key,
-        settings: settings(knows),
-        takes_token: knows(TOKEN),
+        settings: settings::for_inserts(&known),
+        takes_token: known.iter().any(|name| name == settings::TOKEN),
     })
-}
-
-/// Names the batch to the server, so that its repetition is recognised.
-pub(super) const TOKEN: &str = "insert_deduplication_token";
-
-/// What every insert says explicitly, because the defaults differ by version: no queue of the server's between us and
-/// the table, deduplication on (also in views), a NULL asks for the DEFAULT, a column that is gone is an error, a
-/// Distributed table answers after its shards did. One block goes through one thread: more of them are only started
-/// (2 to 6 % of an insert, benches/README.md).
-const SETTINGS: [(&str, &str); 9] = [
-    ("async_insert", "0"),
-    ("insert_deduplicate", "1"),
-    ("deduplicate_insert", "enable"),
-    ("deduplicate_blocks_in_dependent_materialized_views", "1"),
-    ("input_format_null_as_default", "1"),
-    ("input_format_skip_unknown_fields", "0"),
-    ("distributed_foreground_insert", "1"),
-    // The older name of the one above.
-    ("insert_distributed_sync", "1"),
-    ("max_insert_threads", "1"),
-];
-
-fn settings(knows: impl Fn(&str) -> bool) -> Vec<(String, String)> {
-    let newer = knows("distributed_foreground_insert");
-    SETTINGS
-        .iter()
-        .filter(|(name, _)| knows(name) && !(newer && *name == "insert_distributed_sync"))
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect()
 }
 
 fn fillable(described: Vec<Described>) -> Result<(Vec<SchemaColumn>, Vec<LeftOut>), DescribeError> {

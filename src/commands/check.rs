@@ -181,7 +181,9 @@ async fn check_clickhouse(config: &Config, report: &mut Report) -> Option<Arc<Sc
     report_columns(&schema, report);
     report_zones(&mut inserter, &schema, report).await;
     report_dedup(&mut inserter, &schema, &name, report).await;
-    let settings: Vec<String> = schema.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let seconds = inserter.max_execution_time();
+    let settings = inserter.settings(&schema, &seconds);
+    let settings: Vec<String> = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
     report.ok("settings", format!("sent with each insert: {}", settings.join(", ")));
     Some(schema)
 }

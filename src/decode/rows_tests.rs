@@ -296,7 +296,8 @@ fn a_block_names_at_least_one_column() {
     rows.push(&PLACE, b"{}").unwrap();
     let block = rows.encode(SystemTime::now());
     assert_eq!(block.column_list, "`a`");
-    assert_eq!(unframed(&block.body), b"\x01\x01\x01a\x0fNullable(UInt8)\x01\x00");
+    let body: &[u8] = b"INSERT INTO `d`.`t` (`a`) FORMAT Native\n\x01\x01\x01a\x0fNullable(UInt8)\x01\x00";
+    assert_eq!(unframed(&block.body), body);
     assert_eq!((rows.len(), rows.bytes()), (0, 0));
 }
 

@@ -40,6 +40,7 @@ mod memory;
 mod metrics;
 mod old_formats;
 mod outage;
+mod profiles;
 mod records;
 mod records_damage;
 mod records_fetch;

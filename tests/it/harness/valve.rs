@@ -110,7 +110,7 @@ fn join(state: &Arc<State>, client: TcpStream, server: TcpStream) {
         let mut buffer = vec![0; 64 << 10];
         while let Ok(length @ 1..) = from_client.read(&mut buffer) {
             if buffer[..length].starts_with(b"POST ") {
-                let insert = buffer[..length].windows(12).any(|window| window == b"query=INSERT");
+                let insert = buffer[..length].windows(12).any(|window| window == b"decompress=1");
                 seen.store(insert, Ordering::SeqCst);
             }
             if to_server.write_all(&buffer[..length]).is_err() {
