@@ -33,6 +33,7 @@ mod group_mixed;
 mod group_topics;
 mod harness;
 mod health;
+mod health_port;
 mod isolation;
 mod limits;
 mod log_changes;

@@ -151,6 +151,11 @@ impl<'a> Bench<'a> {
         self.next.set(indices.end);
     }
 
+    /// The indices of all events that were produced so far.
+    pub(crate) fn all(&self) -> Range<u64> {
+        0..self.next.get()
+    }
+
     fn options(&self, count: u64, rate: Option<f64>) -> Options {
         Options {
             bootstrap: self.kafka.addresses(),

@@ -1,6 +1,6 @@
 //! The program under test, as a process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
@@ -23,10 +23,20 @@ pub(crate) struct Consumer {
 impl Consumer {
     /// Starts the program with these variables and no others. HEALTH_PORT is a free one unless it is among them.
     pub(crate) fn start(env: &BTreeMap<String, String>) -> Self {
+        Self::start_under(&[], env)
+    }
+
+    /// The same with at most this many file descriptors.
+    pub(crate) fn start_with_descriptors(limit: u32, env: &BTreeMap<String, String>) -> Self {
+        Self::start_under(&["sh", "-c", &format!("ulimit -n {limit} && exec \"$@\""), "sh"], env)
+    }
+
+    /// `before` are the words of a command that runs what follows them.
+    fn start_under(before: &[&str], env: &BTreeMap<String, String>) -> Self {
         let mut env = env.clone();
         let port = env.entry("HEALTH_PORT".to_owned()).or_insert_with(|| free_port().to_string()).parse().unwrap_or(0);
         let mut command = Command::new("env");
-        command.arg("-i").args(env.iter().map(|(name, value)| format!("{name}={value}"))).arg(binary());
+        command.arg("-i").args(env.iter().map(|(name, value)| format!("{name}={value}"))).args(before).arg(binary());
         let process = Process::spawn("sandarb-consumer", &mut command, &scratch("consumer").join("consumer.log"));
         Self { port, process: Mutex::new(process) }
     }
@@ -147,6 +157,27 @@ impl Consumer {
     /// The most that was ever resident, in KiB.
     pub(crate) fn peak_rss_kib(&self) -> u64 {
         self.memory_kib("VmHWM:")
+    }
+
+    /// The file descriptors it has open.
+    pub(crate) fn descriptors(&self) -> BTreeSet<u32> {
+        let path = format!("/proc/{}/fd", self.process().pid());
+        let entries = std::fs::read_dir(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+    }
+
+    /// Lets it have this many descriptors from now on.
+    pub(crate) fn limit_descriptors(&self, limit: u32) {
+        let (pid, limit) = (self.process().pid().to_string(), format!("--nofile={limit}:"));
+        let status = Command::new("prlimit").args(["--pid", &pid, &limit]).status();
+        assert!(status.as_ref().is_ok_and(|status| status.success()), "prlimit: {status:?}");
+    }
+
+    /// The command `healthcheck` against this program: its exit code and what it prints.
+    pub(crate) fn healthcheck(&self) -> (Option<i32>, String) {
+        let mut command = Command::new(binary());
+        let output = command.arg("healthcheck").env_clear().env("HEALTH_PORT", self.port.to_string()).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
     fn memory_kib(&self, name: &str) -> u64 {

@@ -9,6 +9,7 @@ pub(crate) mod clickhouse;
 pub(crate) mod cluster;
 pub(crate) mod consumer;
 pub(crate) mod fleet;
+pub(crate) mod flood;
 pub(crate) mod guarded;
 pub(crate) mod http;
 pub(crate) mod java;
