@@ -127,16 +127,29 @@ pub struct Tracker {
 
 #[derive(Debug)]
 struct Open {
-    batch: u64,
+    /// `None` for the place where the log goes on after a cut: settled as soon as what lies before it is.
+    batch: Option<u64>,
+    first: i64,
     next: i64,
     settled: bool,
+    /// The log was cut under it and went on there.
+    cut: Option<i64>,
+}
+
+impl Open {
+    /// Of a batch that is not stored, whether the log may still hold something.
+    fn is_left(&self) -> bool {
+        self.cut.is_none_or(|to| self.first < to)
+    }
 }
 
 impl Tracker {
     /// A batch was closed. Batches come in the order in which they were read.
     pub fn closed(&mut self, batch: u64, ranges: &Ranges) {
         for (partition, range) in ranges.iter() {
-            self.partitions.entry(partition).or_default().push_back(Open { batch, next: range.next, settled: false });
+            let Range { first, next, .. } = range;
+            let open = Open { batch: Some(batch), first, next, settled: false, cut: None };
+            self.partitions.entry(partition).or_default().push_back(open);
         }
     }
 
@@ -148,14 +161,20 @@ impl Tracker {
 
     /// A batch is settled but for some partitions, whose events still have to be put aside.
     pub fn settled_but(&mut self, batch: u64, open_ones: &BTreeSet<i32>) -> BTreeMap<i32, i64> {
-        let mut moved = BTreeMap::new();
         for (partition, open) in &mut self.partitions {
-            for entry in open.iter_mut().filter(|entry| entry.batch == batch && !open_ones.contains(partition)) {
+            for entry in open.iter_mut().filter(|entry| entry.batch == Some(batch) && !open_ones.contains(partition)) {
                 entry.settled = true;
             }
-            while let Some(entry) = open.front().filter(|entry| entry.settled) {
+        }
+        self.committable()
+    }
+
+    /// Takes out what is settled and has nothing unsettled before it.
+    fn committable(&mut self) -> BTreeMap<i32, i64> {
+        let mut moved = BTreeMap::new();
+        for (partition, open) in &mut self.partitions {
+            while let Some(entry) = open.pop_front_if(|entry| entry.settled) {
                 moved.insert(*partition, entry.next);
-                open.pop_front();
             }
         }
         moved
@@ -163,32 +182,63 @@ impl Tracker {
 
     /// Whether a partition of this batch is not committed yet, be it for a batch before it.
     pub fn is_open(&self, batch: u64) -> bool {
-        self.partitions.values().flatten().any(|entry| entry.batch == batch)
+        self.partitions.values().flatten().any(|entry| entry.batch == Some(batch))
     }
 
-    /// A closed batch will not be settled: its ranges are read again, and with them all that came after.
-    pub fn forgotten(&mut self, batch: u64) {
+    /// A closed batch will not be settled: its ranges are read again, and with them all that came after. Gives what may
+    /// now be committed: where a log goes on, if nothing of the batch is left to read before that.
+    pub fn forgotten(&mut self, batch: u64) -> BTreeMap<i32, i64> {
         for open in self.partitions.values_mut() {
-            open.retain(|entry| entry.batch != batch);
+            let Some(at) = open.iter().position(|entry| entry.batch == Some(batch)) else { continue };
+            let left = open.remove(at).is_some_and(|entry| entry.is_left());
+            if left {
+                // Reading goes back to before the cut, and comes upon it once more.
+                let mut place = 0;
+                open.retain(|entry| {
+                    place += 1;
+                    place <= at || entry.batch.is_some()
+                });
+            }
         }
+        self.committable()
     }
 
-    /// The partition's log was cut and goes on elsewhere: what was closed of it before is committed no more, whatever
-    /// becomes of it. Its offsets may mean other records now.
-    pub fn moved(&mut self, partition: i32) {
-        self.partitions.remove(&partition);
+    /// The partition's log was cut and goes on at `to`. What was closed of it before counts for less: its offsets may mean
+    /// other records now, so it is committed no further than `to`, and neither noted nor sent again as it was. `to` itself
+    /// is committed when nothing before it is open any more, at once if nothing is: a commit past events that are neither
+    /// stored nor in the log would hide that they are lost.
+    pub fn moved(&mut self, partition: i32, to: i64) -> BTreeMap<i32, i64> {
+        let open = self.partitions.entry(partition).or_default();
+        for entry in open.iter_mut() {
+            entry.next = entry.next.min(to);
+            entry.cut = Some(entry.cut.map_or(to, |cut| cut.min(to)));
+        }
+        open.push_back(Open { batch: None, first: to, next: to, settled: true, cut: None });
+        self.committable()
     }
 
-    /// Whether a closed batch that is not settled still stands for its range of this partition.
+    /// Whether a closed batch that is not settled still stands for its range of this partition, as it was read.
     pub fn counts(&self, batch: u64, partition: i32) -> bool {
-        self.partitions.get(&partition).is_some_and(|open| open.iter().any(|entry| entry.batch == batch))
+        self.entry(batch, partition).is_some_and(|entry| entry.cut.is_none())
+    }
+
+    /// Whether the log may still hold something of a closed batch's range of this partition.
+    pub fn is_left(&self, batch: u64, partition: i32) -> bool {
+        self.entry(batch, partition).is_some_and(Open::is_left)
+    }
+
+    fn entry(&self, batch: u64, partition: i32) -> Option<&Open> {
+        self.partitions.get(&partition)?.iter().find(|entry| entry.batch == Some(batch))
     }
 
     /// The offset to commit of each partition that a closed batch still stands for.
     pub fn nexts(&self, batch: u64) -> BTreeMap<i32, i64> {
         let entries =
             self.partitions.iter().flat_map(|(partition, open)| open.iter().map(move |entry| (partition, entry)));
-        entries.filter(|(_, entry)| entry.batch == batch).map(|(partition, entry)| (*partition, entry.next)).collect()
+        entries
+            .filter(|(_, entry)| entry.batch == Some(batch))
+            .map(|(partition, entry)| (*partition, entry.next))
+            .collect()
     }
 
     /// Whether every closed batch is settled.
@@ -268,19 +318,43 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_whose_log_was_cut_is_committed_for_what_comes_after_only() {
+    fn after_a_cut_the_new_start_is_committed_once_all_before_it_is_settled() {
         let mut tracker = Tracker::default();
         tracker.closed(1, &ranges(&[(0, 100, 200), (1, 0, 5)]));
         tracker.closed(2, &ranges(&[(0, 200, 250)]));
-        tracker.moved(0);
-        assert_eq!(
-            [(1, 0), (1, 1), (2, 0)].map(|(batch, partition)| tracker.counts(batch, partition)),
-            [false, true, false]
-        );
-        tracker.closed(3, &ranges(&[(0, 0, 30)]));
-        assert_eq!(tracker.settled(1), BTreeMap::from([(1, 5)]));
-        assert_eq!(tracker.settled(2), BTreeMap::new());
-        assert_eq!(tracker.settled(3), BTreeMap::from([(0, 30)]));
+        // Retention has passed the position.
+        assert_eq!(tracker.moved(0, 400), BTreeMap::new(), "100 to 250 are not stored yet");
+        let all = [(1, 0), (1, 1), (2, 0)];
+        assert_eq!(all.map(|(batch, partition)| tracker.counts(batch, partition)), [false, true, false]);
+        tracker.closed(3, &ranges(&[(0, 400, 430)]));
+        assert_eq!(tracker.settled(1), BTreeMap::from([(0, 200), (1, 5)]));
+        assert_eq!(tracker.settled(3), BTreeMap::new());
+        assert_eq!(tracker.settled(2), BTreeMap::from([(0, 430)]));
+        assert!(tracker.is_clean());
+        assert_eq!(tracker.moved(0, 500), BTreeMap::from([(0, 500)]), "nothing is open");
+    }
+
+    #[test]
+    fn what_was_read_behind_the_place_of_a_cut_is_committed_up_to_there() {
+        let mut tracker = Tracker::default();
+        tracker.closed(1, &ranges(&[(0, 100, 200)]));
+        tracker.closed(2, &ranges(&[(0, 200, 250)]));
+        assert_eq!(tracker.moved(0, 150), BTreeMap::new());
+        assert_eq!([1, 2].map(|batch| tracker.is_left(batch, 0)), [true, false]);
+        assert_eq!(tracker.settled(1), BTreeMap::from([(0, 150)]));
+        assert_eq!(tracker.settled(2), BTreeMap::from([(0, 150)]));
+        assert!(tracker.is_clean());
+    }
+
+    #[test]
+    fn a_batch_forgotten_after_a_cut_takes_the_new_start_along_if_it_is_read_again() {
+        let mut tracker = Tracker::default();
+        tracker.closed(1, &ranges(&[(0, 100, 200), (1, 300, 350)]));
+        assert_eq!(tracker.moved(0, 400), BTreeMap::new());
+        assert_eq!(tracker.moved(1, 0), BTreeMap::new());
+        assert_eq!([0, 1].map(|partition| tracker.is_left(1, partition)), [true, false]);
+        // Of partition 1 nothing is left to read: its log is another one.
+        assert_eq!(tracker.forgotten(1), BTreeMap::from([(1, 0)]));
         assert!(tracker.is_clean());
     }
 

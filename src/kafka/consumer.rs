@@ -1,13 +1,16 @@
 //! The door to Kafka: events of the membership and records come out, offsets of what is stored go in.
 
+mod answers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
+
+use answers::Damage;
 
 use crate::fence::Fence;
 use crate::kafka::cluster::Cluster;
@@ -17,9 +20,8 @@ use crate::kafka::fetching::{FetchSettings, Fetched, Rewind, Stage, hand_back};
 use crate::kafka::group::coordinator::{Driver, DriverEnd, DriverEnds};
 use crate::kafka::group::state::GroupSettings;
 use crate::kafka::group::{Assignment, Intent, Phase};
-use crate::kafka::records::RecordsError;
 use crate::kafka::records::compression::Decompressor;
-use crate::kafka::records::reader::{Answer, AnswerReader, Item};
+use crate::kafka::records::reader::AnswerReader;
 use crate::offsets::Positions;
 use crate::part::{Part, Plan, plan};
 use crate::progress::KafkaProgress;
@@ -100,16 +102,6 @@ struct Fetching {
     rewinds: mpsc::Sender<Rewind>,
 }
 
-/// A place that could not be read.
-#[derive(Debug, Clone, Copy)]
-struct Damage {
-    offset: i64,
-    /// It was fetched again from there already.
-    retried: bool,
-}
-
-const DAMAGE_PAUSE: Duration = Duration::from_secs(30);
-
 impl Consumer {
     /// Starts the membership. `cluster` has met the brokers already or will.
     pub fn start(settings: ConsumerSettings, cluster: Cluster, progress: watch::Sender<KafkaProgress>) -> Self {
@@ -174,25 +166,6 @@ impl Consumer {
         }
     }
 
-    /// Goes on to the next item and gives it; `None` when the answer is used up. What cannot be read makes its partition
-    /// wait, and nothing is skipped.
-    pub fn read(&mut self) -> Option<Item<'_>> {
-        loop {
-            match self.reader.as_mut()?.advance() {
-                Ok(true) => break,
-                Ok(false) => {
-                    self.drop_reader();
-                    return None;
-                }
-                Err(fault) => self.unreadable(&fault),
-            }
-        }
-        let reader = self.reader.as_ref()?;
-        let (partition, next) = reader.place()?;
-        self.positions.set(partition, next);
-        reader.item()
-    }
-
     /// The next offset that will be read of a partition.
     pub fn position(&self, partition: i32) -> Option<i64> {
         self.positions.get(partition)
@@ -203,6 +176,14 @@ impl Consumer {
     pub fn acknowledged(&self, partition: i32) -> Option<i64> {
         let acknowledged = self.ends.acknowledged.borrow();
         acknowledged.offsets.get(&partition).copied().filter(|_| acknowledged.epoch == self.epoch)
+    }
+
+    /// The offset of a partition up to which all is stored: what was last given to [`Consumer::commit`] in this assignment,
+    /// acknowledged or not, or what the coordinator holds.
+    pub fn committed(&self, partition: i32) -> Option<i64> {
+        let intent = self.ends.intent.borrow();
+        let told = intent.offsets.get(&partition).copied().filter(|_| intent.epoch == self.epoch);
+        told.or_else(|| self.acknowledged(partition))
     }
 
     /// Bytes held: of the answer being read, and of the buffer for decompressed records.
@@ -405,72 +386,12 @@ impl Consumer {
         self.progress.send_modify(|progress| {
             progress.positions.insert(partition, offset);
         });
-        // At once, so that `latest` means the same moment after the next rebalance, on idle partitions too.
-        self.commit(&BTreeMap::from([(partition, offset)]));
+        if before.is_none() {
+            // At once, so that `latest` means the same moment after the next rebalance, on idle partitions too. Not where
+            // something was read already: whether that is stored is not known here.
+            self.commit(&BTreeMap::from([(partition, offset)]));
+        }
         before.is_some_and(|before| before != offset)
-    }
-
-    fn open(&mut self, mut answer: Answer) {
-        let positions = &self.positions;
-        let mut astray = Vec::new();
-        answer.sections.retain(|section| {
-            let partition = section.fetched.partition;
-            let position = positions.get(partition);
-            let fits = position == Some(section.fetch_offset);
-            if !fits {
-                astray.extend(position.map(|offset| (partition, offset)));
-            }
-            fits
-        });
-        for (partition, offset) in astray {
-            // Fetched before the partition was rewound, or without an end to where it stands: from there, then.
-            if !self.damage.contains_key(&partition) {
-                self.rewind(Rewind { partition, offset, pause: Duration::ZERO, blocked: None });
-            }
-        }
-        for section in &answer.sections {
-            let partition = section.fetched.partition;
-            if self.damage.get(&partition).is_some_and(|damage| damage.offset != section.fetch_offset) {
-                self.damage.remove(&partition);
-                self.progress.send_modify(|progress| {
-                    progress.blocked_partitions.remove(&partition);
-                });
-            }
-        }
-        if !answer.sections.is_empty() {
-            let decompressor = std::mem::take(&mut self.decompressor);
-            self.reader = Some(AnswerReader::new(answer, decompressor, self.settings.batch_limit));
-        }
-    }
-
-    /// What the reader stands at cannot be read: the partition waits there.
-    fn unreadable(&mut self, fault: &RecordsError) {
-        let Some(reader) = &mut self.reader else { return };
-        let Some(partition) = reader.section().map(|section| section.fetched.partition) else { return };
-        reader.skip_section();
-        let Some(offset) = self.positions.get(partition) else { return };
-        let seen = self.damage.get(&partition).is_some_and(|damage| damage.offset == offset && damage.retried);
-        self.damage.insert(partition, Damage { offset, retried: true });
-        self.progress.send_modify(|progress| progress.errors += 1);
-        let topic = &self.fetch_settings.topic;
-        if fault.may_be_transit_damage() && !seen {
-            warn!(topic, partition, offset, error = %fault, "cannot read a record batch; fetching it again");
-            self.rewind(Rewind { partition, offset, pause: Duration::ZERO, blocked: None });
-        } else {
-            error!(topic, partition, offset, error = %fault, "cannot read a record batch; the partition waits, nothing is skipped");
-            let blocked = Some(format!("partition {partition} waits at offset {offset}: {fault}"));
-            self.rewind(Rewind { partition, offset, pause: DAMAGE_PAUSE, blocked });
-        }
-    }
-
-    fn rewind(&mut self, rewind: Rewind) {
-        let Some(fetching) = &self.fetching else { return };
-        let partition = rewind.partition;
-        if let Err(fault) = fetching.rewinds.try_send(rewind) {
-            // The fetcher's queue is full or it has ended: the next answer of this partition astray asks again.
-            self.damage.remove(&partition);
-            warn!(partition, %fault, "cannot rewind a partition yet");
-        }
     }
 }
 

@@ -99,16 +99,17 @@ impl Pipeline {
         }
     }
 
-    /// Goes back to reading as if nothing had been sent. `moved` stays where it is.
+    /// Goes back to reading as if nothing had been sent, after a cut of `moved` where that goes on.
     fn give_up_search(&mut self, why: &str, moved: Option<i32>) {
         let Some(Search { isolation, from, mut resume, inherited }) = self.isolation.take() else { return };
         warn!(why, "what may be stored cannot be sent again as it was; it is read anew and may be stored twice");
-        self.tracker.forgotten(isolation.batch);
+        self.forget(isolation.batch);
         resume.extend(from);
         if let Some(moved) = moved {
-            resume.remove(&moved);
-            let own = self.consumer.position(moved).filter(|_| self.assigned.contains(&moved));
-            resume.extend(own.map(|position| (moved, position)));
+            let to = self.consumer.position(moved).filter(|_| self.assigned.contains(&moved));
+            // What lies before the cut is still there to be read, or lost and to be counted so.
+            let again = resume.remove(&moved).zip(to).map(|(from, to)| from.min(to));
+            resume.extend(again.map(|position| (moved, position)));
         }
         self.read_on(&resume, inherited.is_some());
     }

@@ -132,23 +132,34 @@ impl Pipeline {
         }
     }
 
-    /// A partition's log was cut: nothing that was read of it before is committed any more, or read again.
+    /// A partition's log was cut and goes on where the consumer stands now.
     pub(super) fn commit_from_here(&mut self, partition: i32) {
-        self.tracker.moved(partition);
-        self.uncommitted.moved(partition, self.consumer.acknowledged(partition));
-        self.tell_uncommitted();
+        let Some(to) = self.consumer.position(partition) else { return };
+        let mut moved = self.tracker.moved(partition, to);
         for parts in self.unsettled.values_mut() {
             parts.retain(|part| part.spans().iter().all(|span| span.partition != partition));
         }
-        // A batch that was settled as it was closed may just have said otherwise.
-        let position = self.consumer.position(partition);
-        self.consumer.commit(&position.map(|position| (partition, position)).into_iter().collect());
+        // Before what is committed nothing is open; and a log that is shorter now could grow over the commit.
+        if self.consumer.committed(partition).is_some_and(|committed| to < committed) {
+            self.uncommitted.moved(partition, self.consumer.acknowledged(partition));
+            self.tell_uncommitted();
+            moved.insert(partition, to);
+        }
+        self.consumer.commit(&moved);
     }
 
-    /// Where a batch that is not settled begins, in the partitions that it still stands for.
+    /// Where a batch that is not settled begins, in the partitions whose logs may still hold something of it.
     fn firsts(&self, batch: u64, ranges: &Ranges) -> BTreeMap<i32, i64> {
-        let counts = ranges.iter().filter(|(partition, _)| self.tracker.counts(batch, *partition));
-        counts.map(|(partition, range)| (partition, range.first)).collect()
+        let left = ranges.iter().filter(|(partition, _)| self.tracker.is_left(batch, *partition));
+        left.map(|(partition, range)| (partition, range.first)).collect()
+    }
+
+    /// A closed batch will not be settled.
+    pub(super) fn forget(&mut self, batch: u64) {
+        let moved = self.tracker.forgotten(batch);
+        if !moved.is_empty() {
+            self.consumer.commit(&moved);
+        }
     }
 
     /// Whether no log of such a batch was cut meanwhile.
@@ -172,7 +183,7 @@ impl Pipeline {
         if may_be_stored {
             self.doubt(Part::of(ranges));
         }
-        self.tracker.forgotten(batch);
+        self.forget(batch);
         let mut from = self.forget_unsent();
         from.extend(firsts);
         if self.phase == Phase::Working {
@@ -186,7 +197,7 @@ impl Pipeline {
         if let Some(pending) = self.waiting.take() {
             // What was closed lies before what is open.
             from.extend(self.firsts(pending.batch, &pending.ranges));
-            self.tracker.forgotten(pending.batch);
+            self.forget(pending.batch);
         }
         from
     }

@@ -37,6 +37,7 @@ mod health_port;
 mod isolation;
 mod limits;
 mod log_changes;
+mod log_starts;
 mod memory;
 mod metrics;
 mod old_formats;

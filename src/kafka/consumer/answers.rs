@@ -1,0 +1,105 @@
+//! What the consumer does with the answers to its fetches: hands their records out, and has a place that cannot be read
+//! fetched again.
+
+use std::time::Duration;
+
+use tracing::{error, warn};
+
+use super::Consumer;
+use crate::kafka::fetching::Rewind;
+use crate::kafka::records::RecordsError;
+use crate::kafka::records::reader::{Answer, AnswerReader, Item};
+
+/// A place that could not be read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Damage {
+    offset: i64,
+    /// It was fetched again from there already.
+    retried: bool,
+}
+
+const DAMAGE_PAUSE: Duration = Duration::from_secs(30);
+
+impl Consumer {
+    /// Goes on to the next item and gives it; `None` when the answer is used up. What cannot be read makes its partition
+    /// wait, and nothing is skipped.
+    pub fn read(&mut self) -> Option<Item<'_>> {
+        loop {
+            match self.reader.as_mut()?.advance() {
+                Ok(true) => break,
+                Ok(false) => {
+                    self.drop_reader();
+                    return None;
+                }
+                Err(fault) => self.unreadable(&fault),
+            }
+        }
+        let reader = self.reader.as_ref()?;
+        let (partition, next) = reader.place()?;
+        self.positions.set(partition, next);
+        reader.item()
+    }
+
+    pub(super) fn open(&mut self, mut answer: Answer) {
+        let positions = &self.positions;
+        let mut astray = Vec::new();
+        answer.sections.retain(|section| {
+            let partition = section.fetched.partition;
+            let position = positions.get(partition);
+            let fits = position == Some(section.fetch_offset);
+            if !fits {
+                astray.extend(position.map(|offset| (partition, offset)));
+            }
+            fits
+        });
+        for (partition, offset) in astray {
+            // Fetched before the partition was rewound, or without an end to where it stands: from there, then.
+            if !self.damage.contains_key(&partition) {
+                self.rewind(Rewind { partition, offset, pause: Duration::ZERO, blocked: None });
+            }
+        }
+        for section in &answer.sections {
+            let partition = section.fetched.partition;
+            if self.damage.get(&partition).is_some_and(|damage| damage.offset != section.fetch_offset) {
+                self.damage.remove(&partition);
+                self.progress.send_modify(|progress| {
+                    progress.blocked_partitions.remove(&partition);
+                });
+            }
+        }
+        if !answer.sections.is_empty() {
+            let decompressor = std::mem::take(&mut self.decompressor);
+            self.reader = Some(AnswerReader::new(answer, decompressor, self.settings.batch_limit));
+        }
+    }
+
+    /// What the reader stands at cannot be read: the partition waits there.
+    fn unreadable(&mut self, fault: &RecordsError) {
+        let Some(reader) = &mut self.reader else { return };
+        let Some(partition) = reader.section().map(|section| section.fetched.partition) else { return };
+        reader.skip_section();
+        let Some(offset) = self.positions.get(partition) else { return };
+        let seen = self.damage.get(&partition).is_some_and(|damage| damage.offset == offset && damage.retried);
+        self.damage.insert(partition, Damage { offset, retried: true });
+        self.progress.send_modify(|progress| progress.errors += 1);
+        let topic = &self.fetch_settings.topic;
+        if fault.may_be_transit_damage() && !seen {
+            warn!(topic, partition, offset, error = %fault, "cannot read a record batch; fetching it again");
+            self.rewind(Rewind { partition, offset, pause: Duration::ZERO, blocked: None });
+        } else {
+            error!(topic, partition, offset, error = %fault, "cannot read a record batch; the partition waits, nothing is skipped");
+            let blocked = Some(format!("partition {partition} waits at offset {offset}: {fault}"));
+            self.rewind(Rewind { partition, offset, pause: DAMAGE_PAUSE, blocked });
+        }
+    }
+
+    fn rewind(&mut self, rewind: Rewind) {
+        let Some(fetching) = &self.fetching else { return };
+        let partition = rewind.partition;
+        if let Err(fault) = fetching.rewinds.try_send(rewind) {
+            // The fetcher's queue is full or it has ended: the next answer of this partition astray asks again.
+            self.damage.remove(&partition);
+            warn!(partition, %fault, "cannot rewind a partition yet");
+        }
+    }
+}
