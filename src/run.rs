@@ -56,7 +56,7 @@ pub enum RunError {
         /// The last failure.
         cause: DescribeError,
     },
-    /// The table has columns that cannot be filled.
+    /// The table cannot be filled, or its server not be relied on.
     #[error(transparent)]
     Table(DescribeError),
     /// The group refuses this member for good.
@@ -281,6 +281,9 @@ async fn meet_clickhouse(
         match inserter.describe().await {
             Ok(schema) => {
                 progress.send_modify(|progress| progress.blocked = None);
+                if inserter.confirms(&schema).await == Some(false) {
+                    return Err(RunError::Table(DescribeError::Unconfirmed));
+                }
                 info!(table = schema.table, columns = schema.columns.len(), dedup = %schema.dedup, "ClickHouse answers");
                 warn_of_doubles(inserter, &schema).await;
                 return Ok(schema);

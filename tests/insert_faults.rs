@@ -280,13 +280,13 @@ fn described(engine: &str) -> Vec<Act> {
     let columns = r#"["a","String",""]"#;
     let engine_full = format!("{engine}('/clickhouse/tables/{{uuid}}/{{shard}}', '{{replica}}') ORDER BY a");
     let settings = ["async_insert", "deduplicate_insert", "insert_deduplicate", "insert_deduplication_token"]
-        .map(|name| format!("[\"{name}\"]"));
+        .map(|name| format!("\"{name}\""));
     let rows = [
         r#"["a","String","","","","",""]"#.to_owned(),
         columns.to_owned(),
         format!(r#"["{engine}","{}","a"]"#, engine_full),
         r#"["0"]"#.to_owned(),
-        settings.join("\n"),
+        format!("[\"26.9.2.1\", {}, [{}]]", settings.len(), settings.join(", ")),
     ];
     rows.iter().map(|rows| Act::Answer(answer("200 OK", "", &format!("{rows}\n")))).collect()
 }
@@ -430,4 +430,60 @@ async fn an_unknown_outcome_is_given_up_once_nobody_has_listened_for_a_while() {
     assert!(started.elapsed() >= Duration::from_millis(3_500), "the request's own limit, then 3 s of refusals");
     assert!(bench.progress.borrow().failed_attempts > 3, "tried on meanwhile");
     peer.requests(1).await;
+}
+
+/// Answers each connection once the first bytes are there, and closes without reading the rest, which resets it.
+async fn interrupting(text: String) -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.readable().await.unwrap();
+            stream.write_all(text.as_bytes()).await.unwrap();
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn what_a_server_says_before_it_closes_is_read_although_writing_fails() {
+    let refused = "Code: 516. DB::Exception: u: Authentication failed: password is incorrect";
+    let said = answer("403 Forbidden", "X-ClickHouse-Exception-Code: 516\r\nConnection: close\r\n", refused);
+    let gateway = answer("400 Bad Request", "Connection: close\r\n", "Bad request");
+    for (text, words) in [(said, "Authentication failed"), (gateway, "HTTP status 400")] {
+        let mut bench = Bench::new(&[interrupting(text).await]);
+        // More than the sockets between the two take.
+        bench.insert.block.body = vec![7; 32 << 20].into();
+        bench.stop.send_replace(true);
+        let ended = bench.insert().await;
+        assert!(
+            matches!(ended, Ended::Forgotten { on_wire_unknown: false, .. }),
+            "a body that did not go out whole cannot be stored: {ended:?}"
+        );
+        let progress = bench.progress.borrow().clone();
+        let failure = progress.failure.unwrap();
+        assert!(failure.contains(words), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn codes_that_are_no_one_number_confirm_nothing() {
+    let stored = "X-ClickHouse-Summary: {\"written_rows\":\"3\"}\r\n";
+    let headers = [
+        "X-ClickHouse-Exception-Code: -1\r\n",
+        "X-ClickHouse-Exception-Code: 99999999999\r\n",
+        "X-ClickHouse-Exception-Code: \r\n",
+        "X-ClickHouse-Exception-Code: 0\r\n",
+        "X-ClickHouse-Exception-Code: 389\r\nX-ClickHouse-Exception-Code: 209\r\n",
+        "X-ClickHouse-Summary: {\"written_rows\":\"0\"}\r\n",
+    ];
+    let mut acts: Vec<_> =
+        headers.iter().map(|more| Act::Answer(answer("200 OK", &format!("{stored}{more}"), ""))).collect();
+    acts.push(Act::Answer(answer("200 OK", "X-ClickHouse-Summary: {\"written_rows\":\"3\"}\r\n", "")));
+    let mut peer = Peer::start(acts).await;
+    let mut bench = Bench::new(&[peer.port]);
+    let attempts = u32::try_from(headers.len()).unwrap() + 1;
+    assert_eq!(bench.stored_after().await, attempts);
+    peer.requests(headers.len() + 1).await;
 }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{HOST, HeaderMap, HeaderValue, RETRY_AFTER};
@@ -19,9 +19,10 @@ use thiserror::Error;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
+use super::wire::{Line, Sending, Watched};
 use crate::config::{ClickHouseAddress, ClickHouseConfig, HostPort, SecretError};
 use crate::net::tls::TlsClient;
-use crate::net::{self, ConnectError, Stream};
+use crate::net::{self, ConnectError};
 
 /// Why there is no whole answer.
 #[derive(Debug, Error)]
@@ -47,20 +48,24 @@ pub enum ClientError {
         source: hyper::Error,
     },
     /// The connection broke under the request or the answer.
-    #[error("the connection to {address} broke before the whole answer came: {source}")]
+    #[error("the connection to {address} broke before the whole answer came: {source}{}", said(.cut))]
     Broken {
         /// The server.
         address: SocketAddr,
         /// The cause.
         source: hyper::Error,
+        /// The request did not go out whole, and what writing failed with.
+        cut: Option<Option<String>>,
     },
     /// The time limit passed with the request on the wire.
-    #[error("no whole answer from {address} within {limit:?}")]
+    #[error("no whole answer from {address} within {limit:?}{}", said(.cut))]
     Timeout {
         /// The server.
         address: SocketAddr,
         /// The limit (`CLICKHOUSE_TIMEOUT_MS`).
         limit: Duration,
+        /// The request did not go out whole, and what writing failed with.
+        cut: Option<Option<String>>,
     },
     /// The request could not be built.
     #[error("cannot build the request: {0}")]
@@ -68,9 +73,26 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// Whether the server cannot have seen the request. Otherwise it may have acted on it.
-    pub fn nothing_sent(&self) -> bool {
-        !matches!(self, Self::Broken { .. } | Self::Timeout { .. })
+    /// Whether the server cannot have seen the whole request. Otherwise it may have acted on it. A part of a block is not
+    /// stored: its frames have checksums.
+    pub fn is_before_the_end(&self) -> bool {
+        match self {
+            Self::Broken { cut, .. } | Self::Timeout { cut, .. } => cut.is_some(),
+            Self::Connect(_)
+            | Self::NoAddress
+            | Self::Password(_)
+            | Self::Unsendable(_)
+            | Self::NotSent { .. }
+            | Self::Request(_) => true,
+        }
+    }
+}
+
+fn said(cut: &Option<Option<String>>) -> String {
+    match cut {
+        None => String::new(),
+        Some(None) => ", with the request not sent whole".to_owned(),
+        Some(Some(cause)) => format!(", with the request not sent whole: {cause}"),
     }
 }
 
@@ -81,6 +103,12 @@ pub struct Answer {
     pub status: u16,
     /// `X-ClickHouse-Exception-Code`, or the number in a text that begins with `Code: N.`.
     pub code: Option<u32>,
+    /// Exception codes that are no one number: the header is something else, or says other than the text or its double.
+    pub odd_code: Option<String>,
+    /// Bytes of the request's body.
+    pub sent: usize,
+    /// The answer came before the request had gone out whole, and the rest never will.
+    pub cut: bool,
     /// `written_rows` of `X-ClickHouse-Summary`.
     pub written_rows: Option<u64>,
     /// `Retry-After` in seconds.
@@ -106,7 +134,8 @@ pub struct Client {
 
 #[derive(Debug)]
 struct Open {
-    sender: SendRequest<Full<Bytes>>,
+    sender: SendRequest<Sending>,
+    line: Line,
     driver: JoinHandle<()>,
     address: SocketAddr,
     headers: HeaderMap,
@@ -177,23 +206,29 @@ impl Client {
         body: Bytes,
     ) -> Result<Answer, ClientError> {
         let (limit, address) = (self.config.timeout, open.address);
-        let mut request = Request::post(target(parameters)).body(Full::new(body))?;
+        let sent = body.len();
+        let mut request = Request::post(target(parameters)).body(open.line.body(body))?;
         request.headers_mut().extend(open.headers.clone());
+        let line = open.line.clone();
+        let broken = |source| ClientError::Broken { address, source, cut: line.end() };
         let exchange = async {
             let response = open.sender.try_send_request(request).await.map_err(|mut refused| {
                 // The message comes back only if not one byte of it was written.
                 let unsent = refused.take_message().is_some();
                 let source = refused.into_error();
-                if unsent { ClientError::NotSent { address, source } } else { ClientError::Broken { address, source } }
+                if unsent { ClientError::NotSent { address, source } } else { broken(source) }
             })?;
             let keep = keep_alive(response.headers());
-            let (answer, whole) = read(response).await.map_err(|source| ClientError::Broken { address, source })?;
+            let (answer, whole) = read(response).await.map_err(broken)?;
             Ok::<_, ClientError>((answer, whole, keep))
         };
         // Whatever fails or is cut leaves `open` to be dropped: the stream may be out of step.
-        let (answer, whole, keep) =
-            timeout(limit, exchange).await.map_err(|_| ClientError::Timeout { address, limit })??;
-        if whole {
+        let exchanged = timeout(limit, exchange).await;
+        let cut = line.end();
+        let (mut answer, whole, keep) =
+            exchanged.map_err(|_| ClientError::Timeout { address, limit, cut: cut.clone() })??;
+        (answer.sent, answer.cut) = (sent, cut.is_some());
+        if whole && !answer.cut {
             open.idle_until = Instant::now() + keep;
             self.open = Some(open);
         }
@@ -205,7 +240,7 @@ impl Client {
         let headers = self.headers(host)?;
         let tls = if *tls { self.tls.as_ref() } else { None };
         let limit = self.config.timeout.min(MAX_CONNECT);
-        let (stream, address): (Stream, SocketAddr) = match self.pinned {
+        let (stream, address) = match self.pinned {
             Some(pinned) if still_of(host, pinned, limit).await => {
                 (net::connect_at(host, pinned, tls, limit).await?, pinned)
             }
@@ -213,14 +248,15 @@ impl Client {
         };
         self.reached = Some(address);
         // Nothing goes over the wire here: HTTP/1 has no handshake of its own.
-        let shaken = handshake(TokioIo::new(stream)).await;
+        let line = Line::default();
+        let shaken = handshake(TokioIo::new(Watched::new(stream, line.clone()))).await;
         let (sender, connection) = shaken.map_err(|source| ClientError::NotSent { address, source })?;
         let driver = tokio::spawn(async move {
             if let Err(cause) = connection.await {
                 tracing::debug!(%address, %cause, "the connection to ClickHouse ended");
             }
         });
-        Ok(Open { sender, driver, address, headers, idle_until: Instant::now() })
+        Ok(Open { sender, line, driver, address, headers, idle_until: Instant::now() })
     }
 
     /// Read at each connect, so that a rotated password file is noticed.
@@ -277,12 +313,12 @@ async fn read(response: Response<Incoming>) -> Result<(Answer, bool), hyper::Err
     let (head, mut body) = response.into_parts();
     let mut answer = Answer {
         status: head.status.as_u16(),
-        code: number(&head.headers, "x-clickhouse-exception-code"),
-        written_rows: head.headers.get("x-clickhouse-summary").and_then(written_rows),
+        written_rows: confirmed(&head.headers),
         retry_after: number(&head.headers, RETRY_AFTER.as_str()).map(Duration::from_secs),
-        text: String::new(),
+        ..Answer::default()
     };
-    let limit = if answer.status == 200 && answer.code.is_none() { MAX_RESULT } else { MAX_ERROR };
+    let failed = head.headers.contains_key(EXCEPTION_CODE);
+    let limit = if answer.status == 200 && !failed { MAX_RESULT } else { MAX_ERROR };
     let mut bytes = Vec::new();
     let mut whole = true;
     while let Some(frame) = body.frame().await {
@@ -295,10 +331,36 @@ async fn read(response: Response<Incoming>) -> Result<(Answer, bool), hyper::Err
         }
     }
     answer.text = String::from_utf8_lossy(&bytes).into_owned();
-    if answer.code.is_none() {
-        answer.code = code_in(&answer.text);
+    match exception_code(&head.headers, &answer.text) {
+        Ok(code) => answer.code = code,
+        Err(odd) => answer.odd_code = Some(odd),
     }
     Ok((answer, whole))
+}
+
+const EXCEPTION_CODE: &str = "x-clickhouse-exception-code";
+const SUMMARY: &str = "x-clickhouse-summary";
+
+/// The one exception code of an answer, where it has one. Whatever else stands there may be anything but a success.
+fn exception_code(headers: &HeaderMap, text: &str) -> Result<Option<u32>, String> {
+    let mut all = headers.get_all(EXCEPTION_CODE).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let Some(header) = all.next() else { return Ok(code_in(text)) };
+    let odd = |other: &str| Err(format!("{EXCEPTION_CODE}: {header}{other}"));
+    if let Some(other) = all.find(|other| *other != header) {
+        return odd(&format!(" and {other}"));
+    }
+    match (header.trim().parse(), code_in(text)) {
+        (Ok(0) | Err(_), _) => odd(""),
+        (Ok(code), Some(other)) if code != other => odd(&format!(", with {other} in the text")),
+        (Ok(code), _) => Ok(Some(code)),
+    }
+}
+
+/// The rows that an answer confirms. Two summaries that say different things confirm nothing.
+fn confirmed(headers: &HeaderMap) -> Option<u64> {
+    let mut all = headers.get_all(SUMMARY).iter().map(written_rows);
+    let first = all.next()??;
+    all.all(|other| other == Some(first)).then_some(first)
 }
 
 fn number<T: std::str::FromStr>(headers: &HeaderMap, name: &str) -> Option<T> {

@@ -65,6 +65,26 @@ pub enum Cause {
         /// Its text, shortened.
         text: String,
     },
+    /// The request is larger than something on the way takes.
+    #[error("HTTP status {status}: {sent} bytes are more than a proxy on the way takes: {text}")]
+    TooLarge {
+        /// HTTP status.
+        status: u16,
+        /// Bytes of the body that was sent.
+        sent: usize,
+        /// Its text, shortened.
+        text: String,
+    },
+    /// An answer with an exception code that is no number, or with more than one.
+    #[error("HTTP status {status} with {odd:?}: {text}")]
+    OddCode {
+        /// HTTP status.
+        status: u16,
+        /// The code.
+        odd: String,
+        /// Its text, shortened.
+        text: String,
+    },
     /// A 200 that does not confirm the rows.
     #[error("ClickHouse answered 200, but confirmed {written:?} of {sent} rows; text: {text:?}")]
     Unconfirmed {
@@ -83,23 +103,23 @@ impl Failure {
         let verdict = |outcome, nothing_stored, cause| {
             Some(Self { outcome, nothing_stored, retry_after: answer.retry_after, cause })
         };
+        let text = clipped(&answer.text);
+        if let Some(odd) = &answer.odd_code {
+            let (status, odd) = (answer.status, odd.clone());
+            return verdict(Outcome::Retry, answer.cut, Cause::OddCode { status, odd, text });
+        }
         let Some(code) = answer.code else {
             if answer.status == 200 {
                 // Materialized views add their rows to the count, so more than were sent is usual.
-                if answer.text.is_empty() && answer.written_rows.is_some_and(|written| written >= rows) {
+                let whole = answer.text.is_empty() && !answer.cut;
+                if whole && answer.written_rows.is_some_and(|written| written >= rows) {
                     return None;
                 }
-                let (written, text) = (answer.written_rows, clipped(&answer.text));
-                return verdict(Outcome::Retry, false, Cause::Unconfirmed { sent: rows, written, text });
+                let written = answer.written_rows;
+                return verdict(Outcome::Retry, answer.cut, Cause::Unconfirmed { sent: rows, written, text });
             }
-            let outcome = match answer.status {
-                429 => Outcome::Overloaded,
-                // 400: what is left of an earlier request on a reused connection can look like a broken one.
-                400 | 408 | 500.. => Outcome::Retry,
-                _ => Outcome::Misconfigured,
-            };
-            let text = clipped(&answer.text);
-            return verdict(outcome, false, Cause::Http { status: answer.status, text });
+            let (outcome, nothing_stored, cause) = of_proxy(answer, text);
+            return verdict(outcome, nothing_stored || answer.cut, cause);
         };
         let (outcome, nothing_stored) = judge(code, &answer.text);
         if outcome == Outcome::Stored {
@@ -107,7 +127,7 @@ impl Failure {
         }
         let asked = if code == QUOTA { quota_ends_in(&answer.text, SystemTime::now()) } else { None };
         // After a 200 the server had begun to answer: how far it came is unknown.
-        let nothing_stored = nothing_stored && answer.status != 200;
+        let nothing_stored = nothing_stored && answer.status != 200 || answer.cut;
         // The number is in the text, where there is one: after a 200 it may be in a header alone.
         let text = if answer.text.is_empty() {
             format!("exception code {code}, without a text")
@@ -120,7 +140,7 @@ impl Failure {
 
     /// Judges the answer to a query that changes nothing.
     pub fn of_query(answer: &Answer) -> Option<Self> {
-        if answer.status == 200 && answer.code.is_none() {
+        if answer.status == 200 && answer.code.is_none() && answer.odd_code.is_none() {
             return None;
         }
         Self::of_insert(answer, 0)
@@ -150,6 +170,11 @@ impl Failure {
         self.code() != Some(252)
     }
 
+    /// A whole, empty 200 that does not say that the rows are stored, and says nothing else. They are, most likely.
+    pub fn is_unconfirmed(&self) -> bool {
+        matches!(&self.cause, Cause::Unconfirmed { text, .. } if text.is_empty()) && !self.nothing_stored
+    }
+
     /// Nobody listens at the address: no request is under way there any more.
     pub fn is_refused(&self) -> bool {
         matches!(&self.cause, Cause::Client(ClientError::Connect(ConnectError::Dial(cause))) if cause.is_refused())
@@ -164,7 +189,15 @@ impl Failure {
             Cause::Client(ClientError::Timeout { .. }) => "see why the server is slow, or raise CLICKHOUSE_TIMEOUT_MS",
             Cause::Client(_) => "check that the server runs and that CLICKHOUSE_URL is right",
             Cause::Http { .. } => "check CLICKHOUSE_URL and what stands between this program and ClickHouse",
-            Cause::Unconfirmed { .. } => "check that nothing on the way to ClickHouse changes its answers",
+            Cause::TooLarge { status: 413, .. } => {
+                "raise the proxy's limit for bodies (nginx: client_max_body_size), or lower BATCH_SIZE and start again"
+            }
+            Cause::TooLarge { .. } => "raise the proxy's limits for request lines and headers",
+            Cause::OddCode { .. } => "check what stands between this program and ClickHouse: it changes answers",
+            Cause::Unconfirmed { .. } => {
+                "let what stands between this program and ClickHouse pass the header X-ClickHouse-Summary with its \
+                 written_rows"
+            }
             Cause::Server { code: DENIED, text, .. } if text.contains(VIEW) => {
                 "grant the user what the view reads, or give the view SQL SECURITY DEFINER; the table itself may hold the \
                  rows already"
@@ -174,6 +207,19 @@ impl Failure {
             }
             Cause::Server { code, .. } => cure(*code),
         }
+    }
+}
+
+/// What an answer without an exception code means that is no success: ClickHouse's own have one.
+fn of_proxy(answer: &Answer, text: String) -> (Outcome, bool, Cause) {
+    let Answer { status, sent, .. } = *answer;
+    match status {
+        // About the request's size or its head alone: it was not passed on.
+        413 | 414 | 431 => (Outcome::Misconfigured, true, Cause::TooLarge { status, sent, text }),
+        429 => (Outcome::Overloaded, false, Cause::Http { status, text }),
+        // 400: what is left of an earlier request on a reused connection can look like a broken one.
+        400 | 408 | 500.. => (Outcome::Retry, false, Cause::Http { status, text }),
+        _ => (Outcome::Misconfigured, false, Cause::Http { status, text }),
     }
 }
 
@@ -189,7 +235,7 @@ impl From<ClientError> for Failure {
             | ClientError::Broken { .. }
             | ClientError::Timeout { .. } => Outcome::Retry,
         };
-        Self { outcome, nothing_stored: cause.nothing_sent(), retry_after: None, cause: cause.into() }
+        Self { outcome, nothing_stored: cause.is_before_the_end(), retry_after: None, cause: cause.into() }
     }
 }
 

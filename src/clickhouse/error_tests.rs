@@ -121,7 +121,7 @@ fn only_what_was_never_sent_is_known_to_have_stored_nothing() {
     let refused = Failure::from(ClientError::from(ConnectError::Dial(DialError::ResolveTimedOut { host, limit })));
     assert_eq!((refused.outcome, refused.nothing_stored), (Outcome::Retry, true));
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], 8123));
-    let silent = Failure::from(ClientError::Timeout { address, limit });
+    let silent = Failure::from(ClientError::Timeout { address, limit, cut: None });
     assert_eq!((silent.outcome, silent.nothing_stored), (Outcome::Retry, false));
     assert!(!silent.is_contact());
 }
@@ -145,4 +145,30 @@ fn too_many_partitions_are_no_fault_of_single_rows() {
     let failure = |code, text| Failure::of_insert(&answer(500, code, text), 1).expect("a failure");
     assert!(!failure(252, text).blames_rows());
     assert!(failure(469, "Constraint").blames_rows());
+}
+
+#[test]
+fn what_did_not_go_out_whole_is_not_stored() {
+    let address = "127.0.0.1:1".parse().unwrap();
+    let limit = Duration::from_secs(1);
+    let timeout = |cut| Failure::from(ClientError::Timeout { address, limit, cut }).nothing_stored;
+    assert!(!timeout(None) && timeout(Some(None)));
+    for (status, cut, nothing_stored) in [
+        (413, false, true),
+        (414, false, true),
+        (431, false, true),
+        (400, false, false),
+        (400, true, true),
+        (502, true, true),
+    ] {
+        let answer = Answer { status, cut, sent: 7_340_032, ..Answer::default() };
+        let failure = Failure::of_insert(&answer, 1).unwrap();
+        assert_eq!(failure.nothing_stored, nothing_stored, "{status} {cut}");
+        if status == 413 {
+            assert!(failure.to_string().contains("7340032 bytes") && failure.cure().contains("BATCH_SIZE"));
+        }
+    }
+    let early = Answer { status: 200, cut: true, written_rows: Some(1), ..Answer::default() };
+    let failure = Failure::of_insert(&early, 1).expect("no success before the end");
+    assert!(failure.nothing_stored && !failure.is_unconfirmed());
 }

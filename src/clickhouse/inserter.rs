@@ -268,11 +268,60 @@ impl Inserter {
             tries.note_refusal(&failure);
             self.choose_address(&mut tries, &failure, insert);
             let pause = tries.pause(&failure);
+            if failure.is_unconfirmed() && insert.block.schema.dedup == Dedup::Off {
+                if let Some(why) = self.await_confirmation(insert, &failure, fence, stop).await {
+                    return tries.forgotten(why);
+                }
+                continue;
+            }
             self.failed(&failure, tries.blocked(&failure));
             tries.log(&failure, insert, pause);
             if let Some(why) = tries.rest(pause, fence, stop).await {
                 return tries.forgotten(why);
             }
+        }
+    }
+
+    /// Waits until answers confirm again what is stored. An insert that the table does not recognise would be stored once
+    /// more by each repetition, so that one is sent again only once, after something has changed. `Some` when it is not to
+    /// be sent again, and why.
+    async fn await_confirmation(
+        &mut self,
+        insert: &Insert,
+        failure: &Failure,
+        fence: &mut Fence,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Option<&'static str> {
+        let schema = &insert.block.schema;
+        let why = format!(
+            "nothing can be stored: {failure}; the table does not recognise repeated inserts, so this one is not repeated \
+             while answers stay so; {}, then start again: the batch may be stored twice",
+            failure.cure()
+        );
+        tracing::error!(rows = insert.block.rows, cause = %failure, "ClickHouse does not say whether it has stored a batch");
+        self.failed(failure, Some(why));
+        let mut confirmed = self.confirms(schema).await.unwrap_or(true);
+        loop {
+            tokio::select! {
+                biased;
+                () = stopped(stop) => return Some("stopping, and ClickHouse does not say what it has stored"),
+                () = fence.broken() => return Some(NOT_OURS),
+                () = sleep(CONFIRMATION_PAUSE) => {}
+            }
+            match self.confirms(schema).await {
+                Some(true) if !confirmed => return None,
+                Some(now) => confirmed = now,
+                // No answer says nothing.
+                None => {}
+            }
+        }
+    }
+
+    /// Whether the answers to inserts say how many rows are stored; `None` without such an answer.
+    pub async fn confirms(&mut self, schema: &Schema) -> Option<bool> {
+        match self.insert_nothing(schema).await {
+            Ok(()) => Some(true),
+            Err(failure) => failure.is_unconfirmed().then_some(false),
         }
     }
 
@@ -358,6 +407,8 @@ const FIRST_OVERLOADED: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// The longest pause a server may ask for.
 const MAX_ASKED: Duration = Duration::from_secs(300);
+/// Between two looks at whether answers confirm what is stored.
+const CONFIRMATION_PAUSE: Duration = Duration::from_secs(2);
 const LOG_EVERY: Duration = Duration::from_secs(60);
 /// The longest pause once the program or the group waits for an outcome.
 const HURRIED_PAUSE: Duration = Duration::from_millis(500);

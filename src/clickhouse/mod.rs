@@ -10,4 +10,5 @@ pub mod schema;
 mod settings;
 pub mod targets;
 pub mod types;
+mod wire;
 pub mod zones;

@@ -130,6 +130,12 @@ pub enum DescribeError {
         /// The table.
         table: String,
     },
+    /// Inserts would not be confirmed.
+    #[error(
+        "the answers to inserts do not say how many rows are stored, so that none could be taken for stored; let what \
+         stands between this program and ClickHouse pass the header X-ClickHouse-Summary"
+    )]
+    Unconfirmed,
     /// An answer that cannot be read.
     #[error("cannot read the server's answer to {query}: {cause}; is CLICKHOUSE_URL an HTTP address of ClickHouse?")]
     Garbled {

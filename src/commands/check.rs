@@ -201,6 +201,7 @@ async fn report_rights(config: &Config, inserter: &mut Inserter, schema: &Schema
         Err(failure) if failure.is_denied() => {
             report.fail("inserts", format!("no right to insert; {}", grant(config, "INSERT", &failure)));
         }
+        Err(failure) if failure.is_unconfirmed() => report.fail("inserts", DescribeError::Unconfirmed),
         Err(failure @ Failure { outcome: Outcome::Retry | Outcome::Overloaded, .. }) => {
             report.warn("inserts", format!("one would fail now and be tried again: {failure}; {}", failure.cure()));
         }

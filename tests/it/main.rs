@@ -20,6 +20,7 @@ mod checks;
 mod codecs;
 mod commits;
 mod compose;
+mod confirmed;
 mod dead_letters;
 mod doubt;
 mod doubt_handed_over;

@@ -36,13 +36,17 @@ pub(crate) enum Fault {
     Late,
     /// Most of the request reaches the server, and then no more.
     CutRequest,
+    /// Nothing is stored, and the answer confirms all rows beside an exception code that is no number.
+    OddCode,
+    /// Nothing is stored: the gateway says 413.
+    TooLarge,
     /// The rows are stored, the connection closes without a word, and from then on connections are refused.
     LastWords,
 }
 
 impl Fault {
     /// Each that lets the next request through.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::LostAnswer,
         Self::CutHead,
         Self::CutBody,
@@ -53,6 +57,8 @@ impl Fault {
         Self::Silence,
         Self::Late,
         Self::CutRequest,
+        Self::OddCode,
+        Self::TooLarge,
     ];
 }
 
@@ -69,6 +75,7 @@ struct Shared {
     backend: u16,
     refusing: AtomicBool,
     listening: AtomicBool,
+    bare: AtomicBool,
     over: AtomicBool,
     state: Mutex<State>,
 }
@@ -90,8 +97,14 @@ impl Proxy {
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let state = Mutex::new(State { script: script.to_vec(), ..State::default() });
         let off = AtomicBool::default;
-        let shared =
-            Arc::new(Shared { backend, refusing: off(), listening: AtomicBool::new(true), over: off(), state });
+        let shared = Arc::new(Shared {
+            backend,
+            refusing: off(),
+            listening: AtomicBool::new(true),
+            bare: off(),
+            over: off(),
+            state,
+        });
         let own = Arc::clone(&shared);
         thread::spawn(move || listen(port, listener, &own));
         Self { port, shared }
@@ -114,6 +127,11 @@ impl Proxy {
         let state = self.shared.state();
         assert_eq!(state.wrong, None);
         state.done.clone()
+    }
+
+    /// Takes `X-ClickHouse-Summary` out of all answers, or leaves it there.
+    pub(crate) fn hide_summaries(&self, hide: bool) {
+        self.shared.bare.store(hide, Ordering::SeqCst);
     }
 
     /// Refuses connections, or takes them again; returns when it is so.
@@ -204,7 +222,18 @@ fn serve(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
     };
     let code = "HTTP/1.1 200 OK\r\nX-ClickHouse-Exception-Code: 209\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     match fault {
+        Fault::Pass if shared.bare.load(Ordering::SeqCst) => {
+            let answer = forward(&request)?;
+            let name = b"X-ClickHouse-Summary:";
+            let at = answer.windows(name.len()).position(|part| part == name).unwrap();
+            client.write_all(&[&answer[..at], b"X-Other:", &answer[at + name.len()..]].concat())?;
+        }
         Fault::Pass => client.write_all(&forward(&request)?)?,
+        Fault::OddCode => client.write_all(
+            b"HTTP/1.1 200 OK\r\nX-ClickHouse-Exception-Code: 99999999999\r\n\
+              X-ClickHouse-Summary: {\"written_rows\":\"1000000\"}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        )?,
+        Fault::TooLarge => client.write_all(gateway("413 Payload Too Large").as_bytes())?,
         Fault::LostAnswer => drop(forward(&request)?),
         Fault::CutHead => client.write_all(&stored(forward(&request)?)?[..40])?,
         Fault::CutBody => {
