@@ -67,7 +67,7 @@ impl Reserve {
 const MOST: usize = 128;
 const FEWEST: usize = 8;
 /// How many descriptors the reserve holds, and with them how many connections there are while there are no others.
-pub(super) const RESERVED: usize = 4;
+pub(super) const RESERVED: usize = 8;
 
 #[cfg(test)]
 mod tests {

@@ -99,7 +99,8 @@ impl<T> Places<T> {
         let place = queue.front()?;
         let rivals = if queue.len() >= self.most / 2 { queue.len() } else { self.total };
         let rivals = u32::try_from(rivals).unwrap_or(u32::MAX);
-        Some((peer, place.since + PACE.saturating_mul(rivals)))
+        let kept = if rivals < FEW { LEAST } else { PACE.saturating_mul(rivals) };
+        Some((peer, place.since + kept))
     }
 
     /// Notes a new connection.
@@ -140,6 +141,9 @@ impl<T> Places<T> {
 /// are still under way is not cut off, and a flood of connections costs a bounded share of the one thread: 5,000 a
 /// second. The queue in front of the port (1,024 connections) is worked off in 0.2 s.
 const PACE: Duration = Duration::from_micros(200);
+/// With fewer than this the timer's millisecond is what counts.
+const FEW: u32 = 16;
+const LEAST: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 #[path = "places_tests.rs"]

@@ -26,7 +26,7 @@ fn a_peer_at_its_limit_loses_its_own_oldest() {
     let start = Instant::now();
     let mut places = filled(8, &[9, 1, 1, 1, 1], start);
     assert_eq!(places.room(peer(2)), Room::Free);
-    assert_eq!(places.room(peer(1)), Room::After(peer(1), start + Duration::from_secs(1) + PACE * 4));
+    assert_eq!(places.room(peer(1)), Room::After(peer(1), start + Duration::from_secs(1) + LEAST));
     assert_eq!(places.evict(peer(1)), Some(1));
     assert_eq!(places.room(peer(1)), Room::Free);
 }
@@ -36,7 +36,7 @@ fn with_all_places_taken_the_peer_with_the_most_makes_room() {
     let start = Instant::now();
     // Peer 9 has the oldest connection of all and keeps it.
     let places = filled(8, &[9, 1, 1, 1, 2, 2, 3, 3], start);
-    let wanted = Room::After(peer(1), start + Duration::from_secs(1) + PACE * 8);
+    let wanted = Room::After(peer(1), start + Duration::from_secs(1) + LEAST);
     assert_eq!(places.room(peer(7)), wanted);
     assert_eq!(places.room(peer(9)), wanted);
 }
@@ -45,7 +45,7 @@ fn with_all_places_taken_the_peer_with_the_most_makes_room() {
 fn among_peers_with_as_many_the_oldest_connection_goes() {
     let start = Instant::now();
     let places = filled(4, &[4, 1, 2, 3], start);
-    assert_eq!(places.room(peer(7)), Room::After(peer(4), start + PACE * 4));
+    assert_eq!(places.room(peer(7)), Room::After(peer(4), start + LEAST));
 }
 
 #[test]
@@ -70,4 +70,14 @@ fn a_lower_limit_names_those_that_have_to_go() {
     assert_eq!(places.limit(2), None);
     assert!(matches!(places.room(peer(3)), Room::After(..)));
     assert_eq!((places.limit(8), places.room(peer(3))), (None, Room::Free));
+}
+
+#[test]
+fn of_many_places_each_is_kept_for_a_while() {
+    let start = Instant::now();
+    let peers: Vec<u8> = (0..64).map(|index| index % 4).collect();
+    let places = filled(64, &peers, start);
+    assert_eq!(places.room(peer(7)), Room::After(peer(0), start + PACE * 64));
+    let places = filled(128, &[1; 64], start);
+    assert_eq!(places.room(peer(1)), Room::After(peer(1), start + PACE * 64));
 }

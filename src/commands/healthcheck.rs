@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Asks http://127.0.0.1:`port`/health.
 ///
 /// # Errors
 /// When it does not answer with 200 within 3 s.
 pub async fn run(port: u16) -> Result<(), Unhealthy> {
-    let answer = timeout(LIMIT, ask(port)).await.map_err(|_| Unhealthy::TimedOut { port })?;
+    let answer = timeout(LIMIT, answered(port)).await.map_err(|_| Unhealthy::TimedOut { port })?;
     let answer = answer.map_err(|source| Unhealthy::NoAnswer { port, source })?;
     let text = String::from_utf8_lossy(&answer);
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
@@ -60,6 +60,23 @@ pub enum Unhealthy {
     },
 }
 
+/// Asks again while connections are closed without an answer, as they are when many clients compete for the port.
+async fn answered(port: u16) -> io::Result<Vec<u8>> {
+    let mut tries = 1;
+    loop {
+        let answer = ask(port).await;
+        let closed = match &answer {
+            Ok(bytes) => bytes.is_empty(),
+            Err(error) => matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe),
+        };
+        if !closed || tries >= TRIES {
+            return answer;
+        }
+        tries += 1;
+        sleep(PAUSE).await;
+    }
+}
+
 /// HTTP/1.0: the server closes behind its answer.
 async fn ask(port: u16) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
@@ -74,6 +91,8 @@ fn one_line(text: &str) -> String {
 }
 
 const LIMIT: Duration = Duration::from_secs(3);
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(50);
 const MOST_BYTES: u64 = 16 * 1024;
 
 #[cfg(test)]
@@ -88,16 +107,18 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let server = tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut request = Vec::new();
-            while !request.ends_with(b"\r\n\r\n") {
-                assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+                }
+                assert!(request.starts_with(b"GET /health HTTP/1.0\r\n"));
+                stream.write_all(answer).await.unwrap();
             }
-            assert!(request.starts_with(b"GET /health HTTP/1.0\r\n"));
-            stream.write_all(answer).await.unwrap();
         });
         let outcome = run(port).await.map_err(|error| error.to_string());
-        server.await.unwrap();
+        server.abort();
         outcome
     }
 
@@ -114,6 +135,24 @@ mod tests {
             let text = given(foreign).await.unwrap_err();
             assert!(text.ends_with("does not speak HTTP"), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_closed_for_another_is_made_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = tokio::spawn(async move {
+            for _ in 0..3 {
+                drop(listener.accept().await.unwrap());
+            }
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n{}").await.unwrap();
+            stream.shutdown().await.unwrap();
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).await.unwrap();
+        });
+        run(port).await.unwrap();
+        server.await.unwrap();
     }
 
     #[tokio::test]

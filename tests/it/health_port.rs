@@ -51,6 +51,7 @@ fn probed(consumer: &Consumer, time: Duration) -> (u32, Vec<String>) {
 fn withstand(bench: &Bench<'_>, consumer: &Consumer, habit: Habit, connections: usize, peers: u8) {
     let before = consumer.rss_kib();
     let stored = bench.rows();
+    let began = Instant::now();
     let flood = Flood::start(consumer.port, habit, connections, peers);
     let producing = bench.produce_at(300, Some(300.0));
     let (asked, faults) = probed(consumer, Duration::from_millis(1500));
@@ -58,6 +59,7 @@ fn withstand(bench: &Bench<'_>, consumer: &Consumer, habit: Habit, connections: 
     bench.wait_rows(consumer, stored + 300, LIMIT);
     let made = flood.connected();
     assert!(made >= connections as u64, "{made} connections of {habit:?} were made");
+    println!("{habit:?} from {peers} peers: {asked} probes, {made} connections made in {:?}", began.elapsed());
     drop(flood);
     assert!(faults.is_empty(), "{habit:?}, {peers} peers: {} of {asked}: {faults:#?}", faults.len());
     let grown = consumer.rss_kib().saturating_sub(before);
