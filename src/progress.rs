@@ -14,6 +14,18 @@ pub struct KafkaProgress {
     pub good_until: Option<Instant>,
     /// Why the last attempt failed, with the address; `None` once a later one went well.
     pub failure: Option<String>,
+    /// The failure is an answer that every new cluster gives for a moment.
+    pub failure_passes: bool,
+    /// How long after its last answer the coordinator counts as away: grows with the round trip.
+    pub contact_limit: Duration,
+    /// The measured round trip to the brokers; `None` before the first answer.
+    pub round_trip: Option<Duration>,
+    /// From then on it is a reason to report that this member has no place in the group; `None` while it has one.
+    pub placeless_from: Option<Instant>,
+    /// From then on it is a reason to report that the coordinator has not confirmed the membership; `None` outside.
+    pub confirmed_until: Option<Instant>,
+    /// Commits that were refused or not answered.
+    pub commits_failing: Option<FailingCommits>,
     /// The state of the group membership in one word, for people; [`CONNECTING`] before there is one.
     pub state: &'static str,
     /// The member id the coordinator gave.
@@ -36,6 +48,15 @@ pub struct KafkaProgress {
     pub ends: BTreeMap<i32, End>,
 }
 
+/// Commits that were refused or not answered since the last that was acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailingCommits {
+    /// From then on it is a reason to report.
+    pub report_from: Instant,
+    /// Whose, why, and what to do.
+    pub cause: String,
+}
+
 /// The state before the first contact with a broker.
 pub const CONNECTING: &str = "connecting";
 
@@ -44,6 +65,12 @@ impl Default for KafkaProgress {
         Self {
             good_until: None,
             failure: None,
+            failure_passes: false,
+            contact_limit: Duration::ZERO,
+            round_trip: None,
+            placeless_from: None,
+            confirmed_until: None,
+            commits_failing: None,
             state: CONNECTING,
             member_id: String::new(),
             generation: -1,

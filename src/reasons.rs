@@ -129,6 +129,9 @@ impl Snapshot {
         let Self { kafka, insert, pipeline, .. } = self;
         let mut reasons = Vec::new();
         reasons.extend(self.contact(now));
+        reasons.extend(self.place(now));
+        let commits = kafka.commits_failing.iter().filter(|commits| now >= commits.report_from);
+        reasons.extend(commits.map(|commits| Reason::new(Class::Commits, "commits", &commits.cause)));
         reasons.extend(kafka.blocked.iter().map(|why| Reason::new(Class::Topic, "Kafka", why)));
         let partitions = kafka.blocked_partitions.iter();
         reasons
@@ -160,8 +163,31 @@ impl Snapshot {
             (None, Some(_)) => "the group coordinator has not answered lately".to_owned(),
             (None, None) => "no answer yet".to_owned(),
         };
-        let waiting = kafka.failure.is_none() && kafka.good_until.is_none();
+        let waiting = (kafka.failure.is_none() || kafka.failure_passes) && kafka.good_until.is_none();
         Some(Reason { failures: kafka.errors, waiting, ..Reason::new(Class::Kafka, "Kafka", cause) })
+    }
+
+    /// Whether this member has a place in the group that the coordinator confirms. Without one nothing is read or stored.
+    fn place(&self, now: Instant) -> Option<Reason> {
+        let kafka = &self.kafka;
+        let what = match (kafka.placeless_from, kafka.confirmed_until) {
+            (Some(from), _) if now >= from => match kafka.state {
+                "joining" => "waiting for the group to gather",
+                "assigning" | "syncing" => "waiting for the assignment of the group's leader",
+                "starting" => "waiting for the topic's metadata and the committed offsets",
+                "rebalancing" => "the group rebalances, and what is on the wire to ClickHouse is not done",
+                _ => "no place in the group",
+            },
+            (_, Some(until)) if now >= until => {
+                "the coordinator does not confirm the membership; nothing new is stored"
+            }
+            _ => return None,
+        };
+        let cause = match &kafka.failure {
+            Some(failure) => format!("{what}: {failure}"),
+            None => what.to_owned(),
+        };
+        Some(Reason { failures: kafka.errors, ..Reason::new(Class::Group, "group", cause) })
     }
 }
 

@@ -104,6 +104,8 @@ impl Snapshot {
             kafka: KafkaStatus {
                 connected: self.kafka_connected(now),
                 failure: kafka.failure,
+                contact_limit_seconds: kafka.contact_limit.as_secs_f64(),
+                round_trip_seconds: kafka.round_trip.map(|took| took.as_secs_f64()),
                 state: kafka.state,
                 member_id: kafka.member_id,
                 generation: kafka.generation,
@@ -211,11 +213,15 @@ fn class_name<S: Serializer>(class: &Class, serializer: S) -> Result<S::Ok, S::E
     serializer.serialize_str(class.name())
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 struct KafkaStatus {
     connected: bool,
     /// Why the last attempt failed; absent once a later one went well.
     failure: Option<String>,
+    /// How long after its last answer the coordinator counts as away: at least five round trips.
+    contact_limit_seconds: f64,
+    /// The measured round trip; null before the first answer.
+    round_trip_seconds: Option<f64>,
     state: &'static str,
     member_id: String,
     generation: i32,

@@ -72,6 +72,8 @@ async fn status_tells_everything() {
     let now = Instant::now();
     let mut snapshot = healthy(now);
     snapshot.kafka.state = "stable";
+    snapshot.kafka.contact_limit = Duration::from_secs(8);
+    snapshot.kafka.round_trip = Some(Duration::from_millis(250));
     snapshot.kafka.member_id = "m-1".to_owned();
     snapshot.kafka.generation = 4;
     snapshot.kafka.partitions = vec![0, 3];
@@ -101,6 +103,8 @@ async fn status_tells_everything() {
             "kafka": {
                 "connected": true,
                 "failure": null,
+                "contact_limit_seconds": 8.0,
+                "round_trip_seconds": 0.25,
                 "state": "stable",
                 "member_id": "m-1",
                 "generation": 4,

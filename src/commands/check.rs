@@ -17,7 +17,7 @@ use crate::config::{ClickHouseConfig, Config, Isolation, Loaded, Warning};
 use crate::decode::{Origin, Place, Rows};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::connection::ConnectOptions;
-use crate::kafka::error::{code_name, read_acl};
+use crate::kafka::error::{KafkaError, code_name, read_acl};
 use crate::kafka::producer::{ProduceError, Producer};
 use crate::kafka::protocol::topic_details::READ;
 use crate::kafka::sample::{SampleSettings, sample};
@@ -117,14 +117,14 @@ async fn check_kafka(config: &Config, report: &mut Report) -> Option<(Cluster, S
 
 async fn check_group(cluster: &mut Cluster, group: &str, report: &mut Report) {
     match cluster.find_coordinator(group).await {
-        Ok(answer) if answer.error == 0 => {
-            report.ok("group", format!("{group}, coordinated by {}:{}", answer.host, answer.port));
-        }
-        Ok(answer) if answer.error == 30 => {
+        Ok((_, address)) => report.ok("group", format!("{group}, coordinated by {address}")),
+        Err(KafkaError::NoCoordinator { code: 30, .. }) => {
             let cure = format!("kafka-acls --add --allow-principal User:… --operation Read --group {group}");
             report.fail("group", format!("no right to {group} (KAFKA_GROUP_ID); grant it: {cure}"));
         }
-        Ok(answer) => report.warn("group", format!("{group} has no coordinator yet: {}", code_name(answer.error))),
+        Err(KafkaError::NoCoordinator { code, .. }) => {
+            report.warn("group", format!("{group} has no coordinator yet: {}", code_name(code)));
+        }
         Err(error) => report.fail("group", error),
     }
 }

@@ -42,6 +42,14 @@ impl Cluster {
         }
     }
 
+    /// The same cluster with connections of its own, which are given this long to come about, and to answer what no broker
+    /// waits with.
+    pub fn within(&self, limit: Duration) -> Self {
+        let mut cluster = self.fresh();
+        cluster.options.limit = limit;
+        cluster
+    }
+
     /// How connections are made.
     pub fn options(&self) -> &ConnectOptions {
         &self.options
@@ -72,18 +80,23 @@ impl Cluster {
         Ok(answer)
     }
 
-    /// Asks for the coordinator of a group.
-    pub async fn find_coordinator(&mut self, group_id: &str) -> Result<FindCoordinatorResponse, KafkaError> {
+    /// Asks for the coordinator of a group: its node id and address.
+    ///
+    /// # Errors
+    /// [`KafkaError::NoCoordinator`] when the broker knows none; the next try goes to another broker.
+    pub async fn find_coordinator(&mut self, group_id: &str) -> Result<(i32, HostPort), KafkaError> {
+        let limit = self.options.round_trip.limit(self.options.limit);
         loop {
             let fresh = self.connection.is_none();
-            let asked = self.any().await?.request(FindCoordinatorRequest { group_id }, REQUEST_LIMIT).await;
-            match asked {
+            let connection = self.any().await?;
+            let peer = connection.peer().clone();
+            match connection.request(FindCoordinatorRequest { group_id }, limit).await {
                 Ok(answer) => {
-                    if answer.error != 0 {
-                        // The next try goes to another broker.
+                    let found = coordinator(&peer, group_id, answer);
+                    if found.is_err() {
                         self.connection = None;
                     }
-                    return Ok(answer);
+                    return found;
                 }
                 Err(error) => {
                     self.connection = None;
@@ -139,5 +152,23 @@ impl Cluster {
         }
         // Without an error above there is a connection, unless there was no address at all: the configuration has one.
         self.connection.as_ref().ok_or(KafkaError::UnknownBroker { node: -1 })
+    }
+}
+
+fn coordinator(
+    peer: &HostPort,
+    group_id: &str,
+    answer: FindCoordinatorResponse,
+) -> Result<(i32, HostPort), KafkaError> {
+    let FindCoordinatorResponse { error, node_id, host, port, .. } = answer;
+    if error != 0 {
+        return Err(KafkaError::no_coordinator(peer, group_id, error));
+    }
+    match u16::try_from(port) {
+        Ok(port @ 1..) if !host.is_empty() && node_id >= 0 => Ok((node_id, HostPort { host, port })),
+        _ => {
+            let what = format!("no error, and the coordinator is node {node_id} at {host:?}, port {port}");
+            Err(KafkaError::unasked(peer, "FindCoordinator", what))
+        }
     }
 }

@@ -12,11 +12,12 @@ use rskafka::messenger::{Messenger, RequestError};
 use rskafka::protocol::frame::ReadError;
 use rskafka::protocol::messages::{ReadVersionedType, RequestBody, WriteVersionedType};
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::config::{HostPort, KafkaConfig, Sasl, SaslMechanism, SecretError};
 use crate::kafka::error::KafkaError;
 use crate::kafka::lent::Lent;
+use crate::kafka::round_trip::RoundTrip;
 use crate::net::tls::{TlsClient, TlsFileError};
 use crate::net::{self, Stream};
 
@@ -33,6 +34,8 @@ pub struct ConnectOptions {
     pub tls: Option<TlsClient>,
     /// The login, when they want one.
     pub sasl: Option<Sasl>,
+    /// Measured by all connections that are made with these options; the limits grow with it.
+    pub round_trip: RoundTrip,
 }
 
 /// Why connections cannot even be tried.
@@ -55,6 +58,7 @@ impl ConnectOptions {
             max_answer,
             tls: config.security.tls().map(TlsClient::load).transpose()?,
             sasl: config.security.sasl().cloned(),
+            round_trip: RoundTrip::default(),
         })
     }
 }
@@ -66,32 +70,27 @@ pub struct Connection {
     lent: Lent,
     peer: HostPort,
     max_answer: usize,
+    round_trip: RoundTrip,
 }
 
 impl Connection {
     /// Connects and agrees on versions.
     pub async fn open(peer: &HostPort, options: &ConnectOptions) -> Result<Self, KafkaError> {
-        let (stream, _) = net::connect(peer, options.tls.as_ref(), options.limit).await?;
+        let (stream, _) = net::connect(peer, options.tls.as_ref(), options.round_trip.limit(options.limit)).await?;
         let lent = Lent::new(stream);
         let mut messenger = Messenger::new(lent.clone(), options.max_answer, Arc::clone(&options.client_id));
-        let handshake = async {
-            messenger
-                .sync_versions()
-                .await
-                .map_err(|cause| KafkaError::Handshake { peer: peer.to_string(), cause: cause.to_string() })?;
-            match &options.sasl {
-                Some(sasl) => log_in(&messenger, sasl, peer).await,
-                None => Ok(()),
-            }
+        let asked = Instant::now();
+        let versions = async {
+            let agreed = messenger.sync_versions().await;
+            agreed.map_err(|cause| KafkaError::Handshake { peer: peer.to_string(), cause: cause.to_string() })
         };
-        match timeout(options.limit, handshake).await {
-            Ok(done) => done?,
-            Err(_) => {
-                let api = "the handshake";
-                return Err(KafkaError::TimedOut { peer: peer.to_string(), api, limit: options.limit });
-            }
+        within(peer, options.round_trip.limit(options.limit), versions).await?;
+        options.round_trip.note(asked.elapsed());
+        if let Some(sasl) = &options.sasl {
+            within(peer, options.round_trip.limit(options.limit), log_in(&messenger, sasl, peer)).await?;
         }
-        Ok(Self { messenger, lent, peer: peer.clone(), max_answer: options.max_answer })
+        let round_trip = options.round_trip.clone();
+        Ok(Self { messenger, lent, peer: peer.clone(), max_answer: options.max_answer, round_trip })
     }
 
     /// The stream behind it, for requests of another framing. None may be under way.
@@ -116,8 +115,12 @@ impl Connection {
         R::ResponseBody: ReadVersionedType<Cursor<Vec<u8>>>,
     {
         let api = api_name::<R>();
+        let asked = Instant::now();
         match timeout(limit, self.messenger.request(request)).await {
-            Ok(Ok(answer)) => Ok(answer),
+            Ok(Ok(answer)) => {
+                self.round_trip.note(asked.elapsed());
+                Ok(answer)
+            }
             Ok(Err(cause)) if is_too_large(&cause) => {
                 Err(KafkaError::AnswerTooLarge { peer: self.peer.to_string(), api, limit: self.max_answer })
             }
@@ -125,6 +128,15 @@ impl Connection {
             Err(_) => Err(KafkaError::TimedOut { peer: self.peer.to_string(), api, limit }),
         }
     }
+}
+
+async fn within(
+    peer: &HostPort,
+    limit: Duration,
+    handshake: impl Future<Output = Result<(), KafkaError>>,
+) -> Result<(), KafkaError> {
+    let late = |_| KafkaError::TimedOut { peer: peer.to_string(), api: "the handshake", limit };
+    timeout(limit, handshake).await.map_err(late)?
 }
 
 /// Logs in. The password is read anew each time, so that it can be rotated in its file.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rskafka::protocol::error::Error as ApiError;
 use thiserror::Error;
 
+use crate::config::HostPort;
 use crate::kafka::protocol::wire::WireError;
 use crate::net::ConnectError;
 
@@ -96,6 +97,26 @@ pub enum KafkaError {
         /// The oldest and newest version of this program.
         ours: (i16, i16),
     },
+    /// The answer lacks, doubles or contradicts what was asked: it says nothing, and is asked for again.
+    #[error("{peer} answered {api} with what was not asked: {what}")]
+    Unasked {
+        /// Host and port.
+        peer: String,
+        /// The request.
+        api: &'static str,
+        /// What is wrong with the answer.
+        what: String,
+    },
+    /// A broker knows no coordinator for the group.
+    #[error("{peer} knows no coordinator for the group {group}: {}; {}", code_name(*.code), coordinator_hint(*.code))]
+    NoCoordinator {
+        /// Host and port.
+        peer: String,
+        /// The group id.
+        group: String,
+        /// The error code.
+        code: i16,
+    },
     /// The metadata names a broker that it does not list.
     #[error("broker {node} is not in the cluster's metadata (yet)")]
     UnknownBroker {
@@ -106,6 +127,47 @@ pub enum KafkaError {
 
 fn versions(range: Option<(i16, i16)>) -> String {
     range.map_or_else(|| "no version".to_owned(), |(oldest, newest)| format!("versions {oldest} to {newest}"))
+}
+
+impl KafkaError {
+    /// A broker's answer to FindCoordinator that names none.
+    pub fn no_coordinator(peer: &HostPort, group: &str, code: i16) -> Self {
+        Self::NoCoordinator { peer: peer.to_string(), group: group.to_owned(), code }
+    }
+
+    /// An answer that is none to what was asked.
+    pub fn unasked(peer: &HostPort, api: &'static str, what: impl Into<String>) -> Self {
+        Self::Unasked { peer: peer.to_string(), api, what: what.into() }
+    }
+}
+
+fn coordinator_hint(code: i16) -> &'static str {
+    match code {
+        15 => {
+            "if this lasts, the topic __consumer_offsets cannot be created or has no leader: is \
+             offsets.topic.replication.factor larger than the number of brokers?"
+        }
+        30 => "grant READ on the group (KAFKA_GROUP_ID): kafka-acls --add --operation Read --group …",
+        _ => "see the broker's log",
+    }
+}
+
+/// What to do about commits that are refused with a code.
+pub fn commit_hint(code: i16) -> &'static str {
+    match code {
+        3 => "does the topic still exist?",
+        7 | 13 | 14 | 15 | 16 => {
+            "has the topic __consumer_offsets a leader and enough replicas in sync (min.insync.replicas)?"
+        }
+        12 => "the broker takes no text beside an offset: raise its offset.metadata.max.bytes",
+        22 | 25 | 27 | 82 => {
+            "is another process using the same KAFKA_GROUP_INSTANCE_ID, or the group rebalancing all the time?"
+        }
+        28 => "the broker refuses the commit as too large: see offset.metadata.max.bytes and max.message.bytes",
+        29 => "grant READ on the topic: kafka-acls --add --operation Read --topic …",
+        30 => "grant READ on the group: kafka-acls --add --operation Read --group …",
+        _ => "see the coordinator's log",
+    }
 }
 
 /// The group refuses this member, and trying again would not change that: exit code 3.

@@ -14,5 +14,6 @@ mod lent;
 pub mod producer;
 pub mod protocol;
 pub mod records;
+pub mod round_trip;
 pub mod sample;
 pub mod start;

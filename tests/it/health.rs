@@ -1,10 +1,13 @@
 //! What /health, /readyz, /status, /metrics and the log say while something that the program needs is away.
 
-use std::time::Duration;
+use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Bench, Consumer, free_port, http};
+use crate::harness::bench::SHIPPED;
+use crate::harness::relay::{FIND_COORDINATOR, Mode, OFFSET_COMMIT, OFFSET_FETCH, Relay, SYNC_GROUP};
+use crate::harness::{Bench, ClickHouse, Consumer, Kafka, free_port, hold, http};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -49,4 +52,209 @@ fn a_start_without_services_names_errors_and_addresses() {
     let waiting = consumer.status().unwrap()["waiting"].clone();
     let since = |at: usize| waiting[at]["since"].as_str().map(str::to_owned);
     assert!(since(0).is_some() && since(1).is_some(), "{waiting}");
+}
+
+/// Looks at the program each second while a fault is held: unhealthy from the tenth second to the end, with a reason, a
+/// count and an ERROR line that names the address; and ready again soon after `end` has ended the fault.
+fn watch_fault(consumer: &Consumer, class: &str, address: &str, begin: impl FnOnce(), end: impl FnOnce()) {
+    consumer.wait_healthy();
+    begin();
+    let began = Instant::now();
+    let mut healthy_at = Vec::new();
+    while began.elapsed() < hold(41) {
+        std::thread::sleep(Duration::from_secs(1));
+        let at = began.elapsed().as_secs();
+        let (health, _) = consumer.health().unwrap();
+        let (readyz, text) = ready(consumer).unwrap();
+        let metrics = consumer.metrics().unwrap();
+        let blocked: u32 = metrics
+            .lines()
+            .filter(|line| line.starts_with("sandarb_consumer_blocked{"))
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<u32>().unwrap())
+            .sum();
+        if health != 503 || readyz != 503 || blocked == 0 || !text.contains("(since ") {
+            healthy_at.push((at, health, readyz, blocked, text));
+        }
+    }
+    let late: Vec<_> = healthy_at.iter().filter(|(at, ..)| *at > 10).collect();
+    assert!(late.is_empty(), "healthy in an outage: {late:?}");
+    let lines = errors(consumer, class);
+    assert!(!lines.is_empty(), "no ERROR of {class}: {:#?}", consumer.log_lines());
+    let named = |line: &Value| line["cause"].as_str().is_some_and(|cause| cause.contains(address));
+    assert!(lines.iter().any(named), "none of these names {address}: {lines:#?}");
+    assert!(lines.len() as u64 <= 8 + began.elapsed().as_secs() / 60, "too many lines: {lines:#?}");
+    end();
+    let ended = Instant::now();
+    consumer.wait_health(200, Duration::from_secs(60));
+    println!("healthy at {:?} after the begin, and {:?} after the end", healthy_at, ended.elapsed());
+    assert!(ended.elapsed() < Duration::from_secs(20), "ready after {:?}", ended.elapsed());
+}
+
+fn stores_on(bench: &Bench<'_>, consumer: &Consumer, events: Range<u64>) {
+    bench.produce(events.end - events.start);
+    bench.wait_rows(consumer, events.end, LIMIT);
+}
+
+#[test]
+fn long_a_killed_broker_is_unhealthy_to_the_end() {
+    let kafka = Kafka::start(0);
+    let bench = Bench::new("killed", &kafka, ClickHouse::shared(), SHIPPED);
+    let consumer = bench.start(&[]);
+    stores_on(&bench, &consumer, 0..500);
+    watch_fault(&consumer, "kafka", &kafka.bootstrap(), || kafka.kill9(), || kafka.restart());
+    stores_on(&bench, &consumer, 500..1000);
+    consumer.stop();
+    bench.assert_exactly_once(0..1000);
+}
+
+#[test]
+fn long_a_frozen_broker_is_unhealthy_to_the_end() {
+    let kafka = Kafka::start(0);
+    let bench = Bench::new("frozen", &kafka, ClickHouse::shared(), SHIPPED);
+    let consumer = bench.start(&[]);
+    stores_on(&bench, &consumer, 0..500);
+    watch_fault(&consumer, "kafka", &kafka.bootstrap(), || kafka.signal("STOP"), || kafka.signal("CONT"));
+    stores_on(&bench, &consumer, 500..1000);
+    consumer.stop();
+    bench.assert_exactly_once(0..1000);
+}
+
+#[test]
+fn long_a_swallowed_way_to_the_broker_is_unhealthy_to_the_end() {
+    let relay = Relay::start();
+    let bench = Bench::new("swallowed", &relay.kafka, ClickHouse::shared(), SHIPPED);
+    let bootstrap = relay.bootstrap();
+    let consumer = bench.start(&[("KAFKA_BOOTSTRAP_SERVERS", &bootstrap)]);
+    stores_on(&bench, &consumer, 0..500);
+    watch_fault(&consumer, "kafka", &bootstrap, || relay.set(Mode::Swallow), || relay.set(Mode::Pass));
+    stores_on(&bench, &consumer, 500..1000);
+    consumer.stop();
+    bench.assert_exactly_once(0..1000);
+}
+
+/// Commits are answered with `code`: reported with it, without a hot loop, and over once they are taken again.
+fn commits_refused(name: &str, code: i16, code_name: &str) {
+    let relay = Relay::start();
+    let bench = Bench::new(name, &relay.kafka, ClickHouse::shared(), SHIPPED);
+    let bootstrap = relay.bootstrap();
+    let consumer = bench.start(&[("KAFKA_BOOTSTRAP_SERVERS", &bootstrap), ("KAFKA_SESSION_TIMEOUT_MS", "10000")]);
+    stores_on(&bench, &consumer, 0..500);
+    bench.wait_committed_to_the_end(&consumer, LIMIT);
+    consumer.wait_healthy();
+    relay.answer_commits(code);
+    let before = relay.requests(OFFSET_COMMIT);
+    stores_on(&bench, &consumer, 500..1000);
+    let began = Instant::now();
+    consumer.wait(Duration::from_secs(14), "the refused commits are a reason", || {
+        let (status, text) = ready(&consumer)?;
+        if status == 503 && text.contains(code_name) && text.contains("not committed") { Ok(()) } else { Err(text) }
+    });
+    println!("{name}: a reason after {:?}", began.elapsed());
+    while began.elapsed() < hold(20) {
+        std::thread::sleep(Duration::from_secs(1));
+        let (status, text) = ready(&consumer).unwrap();
+        assert!(status == 503 && text.contains(code_name), "{status} {text}");
+    }
+    let commits = relay.requests(OFFSET_COMMIT) - before;
+    println!("{name}: {commits} commits in {:?}", began.elapsed());
+    assert!(commits < 8 + began.elapsed().as_secs(), "{commits} commits in {:?}", began.elapsed());
+    let lines = errors(&consumer, "commits");
+    assert_eq!(lines.len() as u64, 1 + (began.elapsed().as_secs() - 8) / 60, "{lines:#?}");
+    relay.edit(None);
+    consumer.wait_health(200, Duration::from_secs(15));
+    bench.wait_committed_to_the_end(&consumer, LIMIT);
+    consumer.stop();
+    bench.assert_exactly_once(0..1000);
+}
+
+#[test]
+fn long_refused_commits_are_a_reason() {
+    commits_refused("commits_7", 7, "(7)");
+}
+
+#[test]
+fn long_commits_refused_without_a_text_do_not_loop() {
+    commits_refused("commits_12", 12, "(12)");
+}
+
+#[test]
+fn long_commits_refused_as_too_large_do_not_loop() {
+    commits_refused("commits_28", 28, "(28)");
+}
+
+/// An answer without its last partition, as OffsetFetch v5 and OffsetCommit v7 have it: what is left says nothing.
+fn without_a_partition(mut answer: Vec<u8>) -> Vec<u8> {
+    let name = usize::from(u16::from_be_bytes([answer[12], answer[13]]));
+    let at = 14 + name;
+    let count = u32::from_be_bytes([answer[at], answer[at + 1], answer[at + 2], answer[at + 3]]);
+    // The first partition comes last and once more: one is doubled, and one is missing.
+    answer[at..at + 4].copy_from_slice(&count.to_be_bytes());
+    answer[at + 4..at + 8].copy_from_slice(&1_u32.to_be_bytes());
+    answer
+}
+
+/// Answers of the coordinator that lack, double or contradict what was asked are asked for again, and are a reason.
+#[test]
+fn answers_without_what_was_asked_are_no_facts() {
+    let relay = Relay::start();
+    let bench = Bench::new("unasked", &relay.kafka, ClickHouse::shared(), SHIPPED);
+    let bootstrap = relay.bootstrap();
+    let env = [("KAFKA_BOOTSTRAP_SERVERS", bootstrap.as_str())];
+    let mut stored = 0;
+    let mut consumer = bench.start(&env);
+    type Spoil = fn(Vec<u8>) -> Vec<u8>;
+    let cases: [(i16, &str, Spoil); 4] = [
+        (OFFSET_FETCH, "OffsetFetch", without_a_partition),
+        (OFFSET_COMMIT, "OffsetCommit", without_a_partition),
+        (SYNC_GROUP, "SyncGroup", |answer| [&answer[..10], &[0, 0, 0, 3, 0, 0, 0]].concat()),
+        (FIND_COORDINATOR, "FindCoordinator", |answer| [&answer[..answer.len() - 4], &[0; 4]].concat()),
+    ];
+    for (key, name, spoil) in cases {
+        stores_on(&bench, &consumer, stored..stored + 200);
+        stored += 200;
+        bench.wait_committed_to_the_end(&consumer, LIMIT);
+        consumer.stop();
+        relay.edit(Some(Box::new(move |of, answer| if of == key { spoil(answer) } else { answer })));
+        consumer = bench.start(&env);
+        let new = if key == OFFSET_COMMIT { 200 } else { 0 };
+        bench.produce(new);
+        stored += new;
+        consumer.wait(LIMIT, "it is said what is wrong with the answer", || {
+            let (status, text) = ready(&consumer)?;
+            let said = text.contains(name) && text.contains("what was not asked");
+            if status == 503 && said { Ok(()) } else { Err(format!("{name}: {text}")) }
+        });
+        relay.edit(None);
+        consumer.wait_health(200, Duration::from_secs(20));
+        let health = consumer.wait_healthy();
+        assert_eq!(health["events_consumed"], new, "{name}: what is committed is not read again");
+    }
+    stores_on(&bench, &consumer, stored..stored + 200);
+    consumer.stop();
+    bench.assert_exactly_once(0..stored + 200);
+}
+
+/// A link with a round trip above two seconds: the limits grow with it.
+#[test]
+fn long_a_slow_link_has_longer_limits() {
+    let relay = Relay::start();
+    let bench = Bench::new("slow_link", &relay.kafka, ClickHouse::shared(), SHIPPED);
+    let bootstrap = relay.bootstrap();
+    relay.set(Mode::Delay(Duration::from_millis(1100)));
+    let consumer = bench.start(&[("KAFKA_BOOTSTRAP_SERVERS", &bootstrap)]);
+    consumer.wait_health(200, LIMIT);
+    bench.produce(500);
+    bench.wait_rows(&consumer, 500, LIMIT);
+    let began = Instant::now();
+    while began.elapsed() < hold(15) {
+        std::thread::sleep(Duration::from_secs(1));
+        let (status, text) = ready(&consumer).unwrap();
+        assert_eq!(status, 200, "{text}");
+    }
+    let kafka = consumer.status().unwrap()["kafka"].clone();
+    let seconds = |name: &str| kafka[name].as_f64().unwrap();
+    assert!(seconds("round_trip_seconds") > 2.0, "{kafka}");
+    assert!(seconds("contact_limit_seconds") >= 5.0 * seconds("round_trip_seconds") - 0.1, "{kafka}");
+    relay.set(Mode::Pass);
+    consumer.stop();
 }

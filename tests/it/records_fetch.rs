@@ -9,6 +9,7 @@ use sandarb_consumer::kafka::protocol::fetch::{FetchAnswer, FetchFrom, FetchRequ
 use sandarb_consumer::kafka::records::batch::{self, Front, HEADER_LENGTH};
 use sandarb_consumer::kafka::records::compression::Decompressor;
 use sandarb_consumer::kafka::records::reader::{Answer, AnswerReader, Item, Section};
+use sandarb_consumer::kafka::round_trip::RoundTrip;
 
 use crate::harness::Kafka;
 
@@ -51,6 +52,7 @@ pub(crate) fn read(kafka: &Kafka, topic: &str, partition: i32, how: How) -> Part
             max_answer: 64 << 20,
             tls: None,
             sasl: None,
+            round_trip: RoundTrip::default(),
         };
         let peer = HostPort { host: "127.0.0.1".to_owned(), port: kafka.port() };
         let connection = Connection::open(&peer, &options).await.unwrap();

@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 
 use crate::config::AssignorName;
 use crate::kafka::assignor::{self, Member, PartitionCounts};
-use crate::kafka::error::{GroupRefused, code_name};
+use crate::kafka::error::{GroupRefused, code_name, commit_hint};
 use crate::kafka::group::held::Held;
 use crate::kafka::group::state::{
     CHECK_INTERVAL, Coordinator, Group, Identity, MemberState, RETRY_PAUSE, State, TopicView, millis,
@@ -32,17 +32,17 @@ impl Group {
             Verdict::TakeMemberId => {
                 return self.join_again(answer.member_id, now, Coordinator::Keep);
             }
-            Verdict::LostWithId => return self.join_again(String::new(), now, Coordinator::Keep),
-            Verdict::Lost => return self.join_again(member_id, now, Coordinator::Keep),
-            Verdict::Rediscover => return self.join_again(member_id, now + RETRY_PAUSE, Coordinator::Rediscover),
+            Verdict::LostWithId => return self.join_again(String::new(), self.soon(now), Coordinator::Keep),
+            Verdict::Lost => return self.join_again(member_id, self.soon(now), Coordinator::Keep),
+            Verdict::Rediscover => return self.join_again(member_id, now + self.pause(), Coordinator::Rediscover),
             Verdict::Refused => return self.refuse(Api::Join, answer.error),
             Verdict::Retry | Verdict::Rebalance | Verdict::WithoutNote | Verdict::Park => {
-                return self.join_again(member_id, now + RETRY_PAUSE, Coordinator::Keep);
+                return self.join_again(member_id, now + self.pause(), Coordinator::Keep);
             }
         }
+        // The answer was checked: the assignor is one of those offered.
         let Some(assignor) = self.assignor(&answer.protocol) else {
-            error!(protocol = answer.protocol, "the group agreed on an assignor that was not offered");
-            return self.refuse(Api::Join, 23);
+            return self.join_again(member_id, now + self.pause(), Coordinator::Keep);
         };
         let identity = Identity { member_id: answer.member_id, generation: answer.generation };
         let leader = answer.leader == identity.member_id;
@@ -94,12 +94,9 @@ impl Group {
                 }
                 _ => {}
             }
-            match (fault, self.topic_fault(), self.topic) {
-                (fault, Some(now), _) if fault.as_ref() != Some(&now) => error!(topic = self.settings.topic, "{now}"),
-                (Some(_), None, TopicView::Present { partition_count, .. }) => {
-                    info!(topic = self.settings.topic, partitions = partition_count, "the topic is there now");
-                }
-                _ => {}
+            if let (Some(_), None, TopicView::Present { partition_count, .. }) = (fault, self.topic_fault(), self.topic)
+            {
+                info!(topic = self.settings.topic, partitions = partition_count, "the topic is there now");
             }
         }
         match std::mem::replace(&mut self.state, State::Ended) {
@@ -123,8 +120,10 @@ impl Group {
                 if share.is_empty() {
                     self.begin(member, BTreeMap::new(), None, now);
                 } else {
-                    // Without the topic in the metadata there is nothing to fetch offsets for yet.
-                    let pause = if own == 0 { RETRY_PAUSE } else { Duration::ZERO };
+                    // Without the topic in the metadata there is nothing to fetch offsets for yet; and the offsets of a
+                    // partition that this broker does not know would look like none.
+                    let short = share.last().is_some_and(|last| *last >= own);
+                    let pause = if short { RETRY_PAUSE } else { Duration::ZERO };
                     self.state = State::Starting { member, share, not_before: now + pause, looked };
                 }
             }
@@ -149,20 +148,19 @@ impl Group {
         let member_id = identity.member_id.clone();
         match self.judge(Api::Sync, answer.error) {
             Verdict::Fine => {}
-            Verdict::LostWithId => return self.join_again(String::new(), now, Coordinator::Keep),
-            Verdict::Lost | Verdict::Rebalance => return self.join_again(member_id, now, Coordinator::Keep),
-            Verdict::Rediscover => return self.join_again(member_id, now + RETRY_PAUSE, Coordinator::Rediscover),
+            Verdict::LostWithId => return self.join_again(String::new(), self.soon(now), Coordinator::Keep),
+            Verdict::Rebalance => return self.join_again(member_id, now, Coordinator::Keep),
+            Verdict::Lost => return self.join_again(member_id, self.soon(now), Coordinator::Keep),
+            Verdict::Rediscover => return self.join_again(member_id, now + self.pause(), Coordinator::Rediscover),
             Verdict::Refused => return self.refuse(Api::Sync, answer.error),
             Verdict::Retry | Verdict::TakeMemberId | Verdict::WithoutNote | Verdict::Park => {
-                return self.join_again(member_id, now + RETRY_PAUSE, Coordinator::Keep);
+                return self.join_again(member_id, now + self.pause(), Coordinator::Keep);
             }
         }
+        // The answer was checked: the assignment can be read.
         let mut share = match subscription::decode_assignment(&answer.assignment) {
             Ok(mut assigned) => assigned.remove(&self.settings.topic).unwrap_or_else(Vec::new),
-            Err(error) => {
-                error!(%error, "the leader's assignment cannot be read; taken as an empty one");
-                Vec::new()
-            }
+            Err(_) => return self.join_again(member_id, now + self.pause(), Coordinator::Keep),
         };
         share.sort_unstable();
         share.dedup();
@@ -183,7 +181,8 @@ impl Group {
             Verdict::Fine => {}
             Verdict::Refused => return self.refuse(Api::FetchOffsets, worst),
             other => {
-                self.state = State::Starting { member, share, not_before: now + RETRY_PAUSE, looked: true };
+                let not_before = now + self.pause();
+                self.state = State::Starting { member, share, not_before, looked: true };
                 return if other == Verdict::Rediscover { Coordinator::Rediscover } else { Coordinator::Keep };
             }
         }
@@ -201,7 +200,11 @@ impl Group {
     /// The answer to [`Step::Heartbeat`].
     pub fn heartbeat(&mut self, code: i16, sent: Instant, now: Instant) -> Coordinator {
         let verdict = self.judge(Api::Heartbeat, code);
-        let interval = self.settings.heartbeat_interval;
+        // Not the first, which comes with the place in the group: commits may be refused there all the same.
+        if verdict == Verdict::Fine && matches!(self.state, State::Working { .. }) {
+            self.setbacks = 0;
+        }
+        let (interval, pause) = (self.settings.heartbeat_interval, self.pause());
         let (State::Starting { member, .. } | State::Working { member, .. } | State::Revoking { member, .. }) =
             &mut self.state
         else {
@@ -214,12 +217,12 @@ impl Group {
         match verdict {
             Verdict::Fine | Verdict::Retry | Verdict::TakeMemberId | Verdict::WithoutNote | Verdict::Park => {
                 if verdict != Verdict::Fine {
-                    member.heartbeat_at = now + RETRY_PAUSE;
+                    member.heartbeat_at = now + pause;
                 }
                 Coordinator::Keep
             }
             Verdict::Rediscover => {
-                member.heartbeat_at = now + RETRY_PAUSE;
+                member.heartbeat_at = now + pause;
                 Coordinator::Rediscover
             }
             Verdict::Rebalance => {
@@ -242,7 +245,7 @@ impl Group {
     ) -> Coordinator {
         let mut after = Coordinator::Keep;
         let mut told = Vec::new();
-        let mut shorten = false;
+        let (mut shorten, mut put_off) = (false, false);
         for (partition, code) in &answer.partitions {
             // An error of the group comes once for each partition; it is one.
             let verdict =
@@ -251,25 +254,31 @@ impl Group {
             let (State::Working { member, held, .. } | State::Revoking { member, held, .. }) = &mut self.state else {
                 return after;
             };
-            let offset = sent_partitions.iter().find(|commit| commit.partition == *partition).map(|at| at.offset);
-            match verdict {
-                Verdict::Fine => {
-                    member.alive_at = member.alive_at.max(sent); // a commit that was taken keeps the session too
-                    if let Some(offset) = offset {
-                        held.took(&self.intent, self.epoch, *partition, offset);
-                    }
+            let sent_one = sent_partitions.iter().find(|commit| commit.partition == *partition);
+            let offset = sent_one.map(|at| at.offset);
+            if verdict == Verdict::Fine {
+                member.alive_at = member.alive_at.max(sent); // a commit that was taken keeps the session too
+                if let Some(offset) = offset {
+                    held.took(&self.intent, self.epoch, *partition, offset);
                 }
-                Verdict::Retry | Verdict::TakeMemberId => held.commit_not_before = now + RETRY_PAUSE,
+                self.failing_commits.remove(partition);
+                continue;
+            }
+            let cause = format!("OffsetCommit is answered with {}; {}", code_name(*code), commit_hint(*code));
+            self.failing_commits.entry(*partition).or_insert_with(|| (now, String::new())).1 = cause;
+            match verdict {
+                // Without a note there is nothing to shorten: it is refused like any other commit.
+                Verdict::WithoutNote if sent_one.is_some_and(|commit| !commit.metadata.is_empty()) => shorten = true,
+                Verdict::Fine | Verdict::Retry | Verdict::TakeMemberId | Verdict::WithoutNote => put_off = true,
                 Verdict::Rediscover => {
-                    held.commit_not_before = now + RETRY_PAUSE;
+                    put_off = true;
                     after = Coordinator::Rediscover;
                 }
-                Verdict::WithoutNote => shorten = true,
                 Verdict::Park => {
                     held.parked.extend(offset.map(|offset| (*partition, offset)));
                 }
                 Verdict::Rebalance => {
-                    held.commit_not_before = now + RETRY_PAUSE;
+                    put_off = true;
                     self.revoke("the group is rebalancing", now);
                 }
                 Verdict::Lost => return self.lose("the generation is over", true, now),
@@ -279,15 +288,29 @@ impl Group {
                 Verdict::Refused => return self.refuse(Api::Commit, *code),
             }
         }
-        if shorten && let State::Working { held, .. } | State::Revoking { held, .. } = &mut self.state {
-            held.shorten_notes(sent_partitions);
+        if let State::Working { held, .. } | State::Revoking { held, .. } = &mut self.state {
+            if shorten {
+                held.shorten_notes(sent_partitions);
+            }
+            if put_off {
+                held.put_off(now);
+            }
+            if self.failing_commits.is_empty() {
+                (held.commit_tries, self.setbacks) = (0, 0);
+            }
         }
         after
     }
 
+    /// A commit of these partitions was not answered. [`Group::failed`] follows.
+    pub fn commit_failed(&mut self, sent_partitions: &[PartitionCommit], cause: &str, now: Instant) {
+        for commit in sent_partitions {
+            self.failing_commits.entry(commit.partition).or_insert_with(|| (now, String::new())).1 = cause.to_owned();
+        }
+    }
+
     /// A request failed without an answer: the same step comes again after a pause, on a new connection.
     pub fn failed(&mut self, now: Instant) {
-        self.errors += 1;
         let again = now + RETRY_PAUSE;
         match &mut self.state {
             State::Joining { not_before, .. } => *not_before = again,
@@ -301,12 +324,12 @@ impl Group {
             }
             State::Working { member, held, check_at } => {
                 member.heartbeat_at = member.heartbeat_at.max(again);
-                held.commit_not_before = again;
+                held.put_off(now);
                 *check_at = (*check_at).max(again);
             }
             State::Revoking { member, held, .. } => {
                 member.heartbeat_at = member.heartbeat_at.max(again);
-                held.commit_not_before = again;
+                held.put_off(now);
             }
             State::Ended => {}
         }
@@ -323,11 +346,23 @@ impl Group {
         match verdict {
             Verdict::Fine | Verdict::TakeMemberId | Verdict::Rebalance => {}
             _ => {
-                self.errors += 1;
-                warn!(request = api.name(), code = code_name(code), verdict = ?verdict, "the coordinator answered");
+                // The loss of the place counts by itself, whatever it follows from.
+                let lost = api == Api::Heartbeat && matches!(verdict, Verdict::Lost | Verdict::LostWithId);
+                self.setbacks += u32::from(!lost && api != Api::Commit);
+                // The first is a line; what lasts is a reason, which is logged as such.
+                if self.refused_before != Some((api, code)) {
+                    warn!(request = api.name(), code = code_name(code), verdict = ?verdict, "the coordinator answered");
+                }
+                self.refused_before = Some((api, code));
+                self.refusal = Some((api, code));
             }
         }
         verdict
+    }
+
+    /// At once after the first setback, later after a pause.
+    fn soon(&self, now: Instant) -> Instant {
+        if self.setbacks <= 1 { now } else { now + self.pause() }
     }
 
     fn assignor(&self, protocol: &str) -> Option<AssignorName> {
@@ -352,6 +387,7 @@ impl Group {
             known_partition_count,
             partitions,
         };
+        self.failing_commits.retain(|partition, _| assignment.partitions.contains_key(partition));
         self.epoch += 1;
         self.phase = Phase::Assigned(assignment.clone());
         let held = Held::new(assignment, now);

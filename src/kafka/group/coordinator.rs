@@ -11,20 +11,21 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
 use crate::backoff::Backoff;
-use crate::config::HostPort;
 use crate::fence::{Tenure, boot_clock};
 use crate::kafka::assignor::protocol_name;
-use crate::kafka::cluster::{Cluster, REQUEST_LIMIT};
+use crate::kafka::cluster::Cluster;
 use crate::kafka::connection::Connection;
 use crate::kafka::error::{GroupRefused, KafkaError, code_name};
-use crate::kafka::group::state::{Coordinator, Group, GroupSettings, Step};
+use crate::kafka::group::checks;
+use crate::kafka::group::contact::{self, Attempt, COMMIT_LIMIT, Contact, QUICK_LIMIT};
+use crate::kafka::group::state::{Coordinator, Group, GroupSettings, Identity, Step};
 use crate::kafka::group::subscription::Subscription;
 use crate::kafka::group::{Acknowledged, Intent, Membership, Phase};
 use crate::kafka::protocol::heartbeat::HeartbeatRequest;
 use crate::kafka::protocol::join_group::JoinGroupRequest;
 use crate::kafka::protocol::leave_group::LeaveGroupRequest;
 use crate::kafka::protocol::metadata::MetadataRequest;
-use crate::kafka::protocol::offset_commit::OffsetCommitRequest;
+use crate::kafka::protocol::offset_commit::{OffsetCommitRequest, PartitionCommit};
 use crate::kafka::protocol::offset_fetch::OffsetFetchRequest;
 use crate::kafka::protocol::sync_group::SyncGroupRequest;
 use crate::progress::KafkaProgress;
@@ -42,8 +43,14 @@ pub struct Driver {
     acknowledged: watch::Sender<Acknowledged>,
     tenure: watch::Sender<Tenure>,
     progress: watch::Sender<KafkaProgress>,
+    contact: Contact,
     failing_since: Option<Instant>,
 }
+
+/// The longest pause between two attempts to reach the coordinator: what was away is found again soon.
+const MAX_PAUSE: Duration = Duration::from_secs(2);
+/// How late a heartbeat may be answered beyond its interval.
+const SLACK: Duration = Duration::from_secs(2);
 
 /// The ends of the channels that the rest of the program holds.
 #[derive(Debug)]
@@ -92,12 +99,14 @@ impl Driver {
         let (intent_in, intent) = watch::channel(Intent::default());
         let (acknowledged, acknowledged_out) = watch::channel(Acknowledged::default());
         let (tenure, tenure_out) = watch::channel(Tenure { epoch: 0, until: now, until_boot: Duration::ZERO });
+        let cluster = cluster.within(QUICK_LIMIT);
         let driver = Self {
             settings,
             group,
+            contact: Contact::new(cluster.options().round_trip.clone(), progress.clone()),
             cluster,
             connection: None,
-            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
+            backoff: Backoff::new(Duration::from_millis(100), MAX_PAUSE),
             intent,
             membership,
             acknowledged,
@@ -122,28 +131,16 @@ impl Driver {
             self.publish();
             match step {
                 Step::End => break,
-                Step::Wait { until } => self.wait(until).await,
+                Step::Wait { until } => match self.probe_at() {
+                    Some(at) if at <= Instant::now() => self.probe().await,
+                    Some(at) => self.wait(until.min(at)).await,
+                    None => self.wait(until).await,
+                },
                 Step::Leave { member_id } => {
                     self.leave(&member_id).await;
                     self.group.left();
                 }
-                step => match self.carry_out(step).await {
-                    Ok(after) => {
-                        self.went_well();
-                        if after == Coordinator::Rediscover {
-                            self.connection = None;
-                            self.pause().await;
-                        }
-                    }
-                    Err(Interrupted::Leaving) => self.connection = None,
-                    Err(Interrupted::Failed(error)) => {
-                        self.connection = None;
-                        self.went_wrong(&error);
-                        self.group.failed(Instant::now());
-                        self.publish();
-                        self.pause().await;
-                    }
-                },
+                step => self.attempt(step).await,
             }
         }
         self.publish();
@@ -153,74 +150,119 @@ impl Driver {
         }
     }
 
-    async fn carry_out(&mut self, step: Step) -> Result<Coordinator, Interrupted> {
-        if let Step::Join { .. } | Step::Sync { .. } = step {
-            let limit = self.settings.rebalance_timeout + Duration::from_secs(5);
-            self.good_for(limit);
-            return self.gather(step, limit).await;
+    async fn attempt(&mut self, step: Step) {
+        let attempt = attempt_of(&step);
+        let outcome = match self.connect().await {
+            Ok(()) => self.carry_out(step).await,
+            Err(error) => return self.went_wrong(Attempt::Connect, &error).await,
+        };
+        match outcome {
+            Ok(after) => {
+                self.went_well(attempt);
+                if after == Coordinator::Rediscover {
+                    self.connection = None;
+                    self.pause().await;
+                }
+            }
+            Err(Interrupted::Leaving) => self.connection = None,
+            Err(Interrupted::Failed(error)) => self.went_wrong(attempt, &error).await,
         }
-        let sent = Instant::now();
-        let group_id = self.settings.group_id.clone();
-        let instance_id = self.settings.instance_id.clone();
-        let connection = self.connection().await?;
-        match step {
+    }
+
+    /// Over the open connection. After an error it is of no further use.
+    async fn carry_out(&mut self, step: Step) -> Result<Coordinator, Interrupted> {
+        let Some(connection) = self.connection.take() else { return Ok(Coordinator::Keep) };
+        let limit = self.cluster.options().round_trip.limit(QUICK_LIMIT);
+        let after = match step {
+            Step::Join { .. } | Step::Sync { .. } => self.gather(&connection, step).await?,
             Step::Metadata { topics } => {
                 let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
-                let answer = connection.request(MetadataRequest { topics: &topics }, REQUEST_LIMIT).await?;
+                let answer = connection.request(MetadataRequest { topics: &topics }, limit).await?;
+                asked(&connection, "Metadata", checks::metadata(&answer, &topics))?;
                 self.group.metadata(&answer.topics, Instant::now());
-                Ok(Coordinator::Keep)
+                Coordinator::Keep
             }
             Step::FetchOffsets { partitions } => {
-                let topic = self.settings.topic.clone();
-                let request = OffsetFetchRequest { group_id: &group_id, topic: &topic, partitions: &partitions };
-                let connection = self.connection().await?;
-                let answer = connection.request(request, REQUEST_LIMIT).await?;
-                Ok(self.group.offsets_fetched(&answer, Instant::now()))
+                let Self { settings: GroupSettings { group_id, topic, .. }, .. } = self;
+                let request = OffsetFetchRequest { group_id, topic, partitions: &partitions };
+                let answer = connection.request(request, limit).await?;
+                asked(&connection, "OffsetFetch", checks::offsets(&answer, &partitions))?;
+                self.contact.proven();
+                self.group.offsets_fetched(&answer, Instant::now())
             }
             Step::Heartbeat { identity } => {
+                let sent = Instant::now();
                 let request = HeartbeatRequest {
-                    group_id: &group_id,
+                    group_id: &self.settings.group_id,
                     generation: identity.generation,
                     member_id: &identity.member_id,
-                    instance_id: instance_id.as_deref(),
+                    instance_id: self.settings.instance_id.as_deref(),
                 };
-                let answer = connection.request(request, REQUEST_LIMIT).await?;
+                let answer = connection.request(request, limit).await?;
                 debug!(code = answer.error, "heartbeat");
-                Ok(self.group.heartbeat(answer.error, sent, Instant::now()))
+                self.contact.proven();
+                self.group.heartbeat(answer.error, sent, Instant::now())
             }
-            Step::Commit { identity, partitions } => {
-                let topic = self.settings.topic.clone();
-                let request = OffsetCommitRequest {
-                    group_id: &group_id,
-                    generation: identity.generation,
-                    member_id: &identity.member_id,
-                    instance_id: instance_id.as_deref(),
-                    topic: &topic,
-                    partitions: &partitions,
-                };
-                let connection = self.connection().await?;
-                let answer = connection.request(request, REQUEST_LIMIT).await?;
+            Step::Commit { identity, partitions } => self.commit(&connection, &identity, &partitions).await?,
+            Step::Leave { .. } | Step::Wait { .. } | Step::End => Coordinator::Keep,
+        };
+        self.connection = Some(connection);
+        Ok(after)
+    }
+
+    async fn commit(
+        &mut self,
+        connection: &Connection,
+        identity: &Identity,
+        partitions: &[PartitionCommit],
+    ) -> Result<Coordinator, KafkaError> {
+        let sent = Instant::now();
+        let request = OffsetCommitRequest {
+            group_id: &self.settings.group_id,
+            generation: identity.generation,
+            member_id: &identity.member_id,
+            instance_id: self.settings.instance_id.as_deref(),
+            topic: &self.settings.topic,
+            partitions,
+        };
+        let limit = self.cluster.options().round_trip.limit(COMMIT_LIMIT);
+        let answered = connection.request(request, limit).await.and_then(|answer| {
+            asked(connection, "OffsetCommit", checks::commit(&answer, partitions))?;
+            Ok(answer)
+        });
+        match answered {
+            Ok(answer) => {
                 debug!(partitions = partitions.len(), "committed");
-                Ok(self.group.committed(&partitions, &answer, sent, Instant::now()))
+                self.contact.proven();
+                Ok(self.group.committed(partitions, &answer, sent, Instant::now()))
             }
-            Step::Join { .. } | Step::Sync { .. } | Step::Leave { .. } | Step::Wait { .. } | Step::End => {
-                Ok(Coordinator::Keep)
+            Err(error) => {
+                self.group.commit_failed(partitions, &error.to_string(), Instant::now());
+                Err(error)
             }
         }
     }
 
-    /// JoinGroup and SyncGroup, which wait for the other members.
-    async fn gather(&mut self, step: Step, limit: Duration) -> Result<Coordinator, Interrupted> {
+    /// JoinGroup and SyncGroup, which wait for the other members. Meanwhile the coordinator has to prove that it lives.
+    async fn gather(&mut self, connection: &Connection, step: Step) -> Result<Coordinator, Interrupted> {
         let settings = self.settings.clone();
         let mut intent = self.intent.clone();
-        let connection = self.connection().await?;
-        let sent = Instant::now();
+        let limit = settings.rebalance_timeout + self.cluster.options().round_trip.limit(QUICK_LIMIT);
+        let options = self.cluster.options().clone();
         // Waiting may be given up: the connection goes with it, and the coordinator knows the member id by then.
         let leaving = async {
             if intent.wait_for(|intent| intent.leave).await.is_err() {
                 std::future::pending::<()>().await;
             }
         };
+        let contact = &mut self.contact;
+        let given_up = async {
+            tokio::select! {
+                () = leaving => Interrupted::Leaving,
+                error = contact.lost(connection.peer(), &options, &settings.group_id) => Interrupted::Failed(error),
+            }
+        };
+        let sent = Instant::now();
         match step {
             Step::Join { member_id } => {
                 let subscription = Subscription::encode_eager(&[&settings.topic]);
@@ -236,8 +278,10 @@ impl Driver {
                 };
                 let answer = tokio::select! {
                     answer = connection.request(request, limit) => answer?,
-                    () = leaving => return Err(Interrupted::Leaving),
+                    why = given_up => return Err(why),
                 };
+                asked(connection, "JoinGroup", checks::join(&answer, &settings.assignors))?;
+                self.contact.proven();
                 Ok(self.group.joined(answer, sent, Instant::now()))
             }
             Step::Sync { identity, assignments } => {
@@ -250,11 +294,30 @@ impl Driver {
                 };
                 let answer = tokio::select! {
                     answer = connection.request(request, limit) => answer?,
-                    () = leaving => return Err(Interrupted::Leaving),
+                    why = given_up => return Err(why),
                 };
+                asked(connection, "SyncGroup", checks::sync(&answer, &settings.topic))?;
+                self.contact.proven();
                 Ok(self.group.synced(&answer, sent, Instant::now()))
             }
             _ => Ok(Coordinator::Keep),
+        }
+    }
+
+    /// When a member whose heartbeats are far apart asks the coordinator whether it lives.
+    fn probe_at(&self) -> Option<Instant> {
+        self.group.alive_at().and(self.connection.as_ref()).and_then(|_| self.contact.probe_at())
+    }
+
+    async fn probe(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        match contact::ask(&connection, self.cluster.options(), &self.settings.group_id).await {
+            Ok(()) => {
+                self.connection = Some(connection);
+                self.contact.proven();
+                self.contact.succeeded(Attempt::Probe);
+            }
+            Err(error) => self.went_wrong(Attempt::Probe, &error).await,
         }
     }
 
@@ -265,8 +328,15 @@ impl Driver {
         }
         let group_id = self.settings.group_id.clone();
         let left = async {
-            let connection = self.connection().await?;
-            connection.request(LeaveGroupRequest { group_id: &group_id, member_id }, Duration::from_secs(3)).await
+            self.connect().await?;
+            match &self.connection {
+                Some(connection) => {
+                    connection
+                        .request(LeaveGroupRequest { group_id: &group_id, member_id }, Duration::from_secs(3))
+                        .await
+                }
+                None => Err(KafkaError::UnknownBroker { node: -1 }),
+            }
         };
         match left.await {
             Ok(answer) if answer.error == 0 || answer.error == 25 => info!(member_id, "left the group"),
@@ -277,23 +347,15 @@ impl Driver {
         }
     }
 
-    /// The connection to the coordinator, found first if need be.
-    async fn connection(&mut self) -> Result<&Connection, KafkaError> {
+    /// Opens the connection to the coordinator, which is found first, unless there is one.
+    async fn connect(&mut self) -> Result<(), KafkaError> {
         if self.connection.is_none() {
-            let found = self.cluster.find_coordinator(&self.settings.group_id).await?;
-            let peer = match (found.error, u16::try_from(found.port)) {
-                (0, Ok(port)) => HostPort { host: found.host, port },
-                (0, Err(_)) => return Err(KafkaError::UnknownBroker { node: found.node_id }),
-                (code, _) => {
-                    let peer = "a broker".to_owned();
-                    return Err(KafkaError::Code { peer, api: "FindCoordinator", code });
-                }
-            };
-            let connection = Connection::open(&peer, self.cluster.options()).await?;
-            info!(coordinator = %peer, node = found.node_id, "found the group coordinator");
-            self.connection = Some(connection);
+            let (node, peer) = self.cluster.find_coordinator(&self.settings.group_id).await?;
+            self.connection = Some(Connection::open(&peer, self.cluster.options()).await?);
+            info!(coordinator = %peer, node, "found the group coordinator");
+            self.contact.succeeded(Attempt::Connect);
         }
-        self.connection.as_ref().ok_or(KafkaError::UnknownBroker { node: -1 })
+        Ok(())
     }
 
     /// Waits for a time or for a new intent.
@@ -316,31 +378,36 @@ impl Driver {
         self.wait(until).await;
     }
 
-    fn went_well(&mut self) {
+    /// The coordinator answered. What it answered may still be a refusal.
+    fn went_well(&mut self, attempt: Attempt) {
         self.backoff.reset();
         if let Some(since) = self.failing_since.take() {
             info!(after_ms = millis(since.elapsed()), "the group coordinator answers again");
         }
+        match self.group.take_refusal() {
+            Some((api, code)) => {
+                let peer = self.connection.as_ref().map_or_else(String::new, |open| open.peer().to_string());
+                let error = KafkaError::Code { peer, api: api.name(), code };
+                self.contact.failed(attempt, &error.to_string(), is_passing(code));
+            }
+            None => self.contact.succeeded(attempt),
+        }
     }
 
-    fn went_wrong(&mut self, error: &KafkaError) {
-        if let KafkaError::Code { code: 14 | 15, .. } = error {
-            // A new cluster creates its offsets topic on the first question, which takes it a moment.
-            debug!(%error, "the group coordinator is not ready yet");
-            return;
-        }
-        if self.failing_since.is_none() {
+    /// No answer, or none to what was asked: the same step comes again after a pause, on a new connection.
+    async fn went_wrong(&mut self, attempt: Attempt, error: &KafkaError) {
+        self.connection = None;
+        let passing = matches!(error, KafkaError::NoCoordinator { code, .. } if is_passing(*code));
+        self.contact.failed(attempt, &error.to_string(), passing);
+        if self.failing_since.is_none() && !passing {
             self.failing_since = Some(Instant::now());
             warn!(%error, "the group coordinator cannot be asked; trying again until it can");
         } else {
             debug!(%error, "the group coordinator cannot be asked");
         }
-        self.progress.send_modify(|progress| progress.errors += 1);
-    }
-
-    fn good_for(&self, limit: Duration) {
-        let until = Instant::now() + limit;
-        self.progress.send_modify(|progress| progress.good_until = Some(until));
+        self.group.failed(Instant::now());
+        self.publish();
+        self.pause().await;
     }
 
     fn publish_acknowledged(&self, epoch: u64) {
@@ -376,13 +443,11 @@ impl Driver {
             changed
         });
         self.publish_acknowledged(epoch);
-        let alive =
-            self.group.alive_at().map(|at| at + Duration::from_secs(10).max(self.settings.heartbeat_interval * 3));
-        let group = &self.group;
+        let (group, limit) = (&self.group, self.contact.limit());
+        let commits = group.failing_commits(self.settings.session_timeout.min(limit));
+        // Two intervals without a heartbeat that was taken are as long as inserts go on; then that is said.
+        let confirmed = group.alive_at().map(|at| at + limit.max(self.settings.heartbeat_interval * 2 + SLACK));
         self.progress.send_modify(|progress| {
-            if let Some(alive) = alive {
-                progress.good_until = Some(alive);
-            }
             progress.state = group.state_name();
             progress.member_id = group.identity().map_or_else(String::new, |identity| identity.member_id.clone());
             let generation = group.identity().map_or(-1, |identity| identity.generation);
@@ -390,8 +455,33 @@ impl Driver {
             progress.generation = generation;
             progress.partitions = group.partitions();
             progress.blocked = group.topic_fault().map(|fault| fault.to_string());
+            progress.confirmed_until = confirmed;
+            progress.commits_failing = commits;
+            progress.placeless_from = match group.has_place() {
+                true => None,
+                false => progress.placeless_from.or(Some(now + limit)),
+            };
         });
     }
+}
+
+/// What a cluster answers for a moment whenever a coordinator is new: it is loading, or its topic is being created.
+fn is_passing(code: i16) -> bool {
+    matches!(code, 14..=16)
+}
+
+fn attempt_of(step: &Step) -> Attempt {
+    match step {
+        Step::Join { .. } | Step::Sync { .. } => Attempt::Gather,
+        Step::Heartbeat { .. } => Attempt::Heartbeat,
+        Step::Commit { .. } => Attempt::Commit,
+        Step::Metadata { .. } | Step::FetchOffsets { .. } => Attempt::Begin,
+        Step::Leave { .. } | Step::Wait { .. } | Step::End => Attempt::Connect,
+    }
+}
+
+fn asked(connection: &Connection, api: &'static str, checked: Result<(), String>) -> Result<(), KafkaError> {
+    checked.map_err(|what| KafkaError::unasked(connection.peer(), api, what))
 }
 
 fn millis(duration: Duration) -> i32 {

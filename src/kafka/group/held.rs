@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::kafka::group::state::{Identity, Step};
+use crate::kafka::group::state::{Identity, RETRY_PAUSE, Step};
 use crate::kafka::group::{Assignment, CommitNote, Intent, PARTS};
 use crate::kafka::protocol::offset_commit::PartitionCommit;
 use crate::part::Part;
@@ -16,6 +16,8 @@ pub(super) struct Held {
     pub(super) assignment: Assignment,
     pub(super) committed: BTreeMap<i32, Commit>,
     pub(super) commit_not_before: Instant,
+    /// Commits in a row that were refused or not answered.
+    pub(super) commit_tries: u32,
     /// Offsets whose commit was refused: tried again when metadata shows the topic, and before the partitions go.
     pub(super) parked: BTreeMap<i32, i64>,
     pub(super) notes: Notes,
@@ -50,7 +52,14 @@ impl Held {
             (noted.partition, Commit { offset: noted.committed, parts: open.cloned().collect() })
         };
         let committed = assignment.noted().iter().map(commit).collect();
-        Self { assignment, committed, commit_not_before: now, parked: BTreeMap::new(), notes: Notes::Whole }
+        Self {
+            assignment,
+            committed,
+            commit_not_before: now,
+            commit_tries: 0,
+            parked: BTreeMap::new(),
+            notes: Notes::Whole,
+        }
     }
 
     /// Whether all that the consumer wants committed is (or cannot be, for now).
@@ -60,6 +69,12 @@ impl Held {
 
     pub(super) fn next_try(&self, intent: &Intent, epoch: u64) -> Option<Instant> {
         (!self.is_clean(intent, epoch)).then_some(self.commit_not_before)
+    }
+
+    /// A commit was refused or not answered: the next try comes after a pause, which doubles up to 4 s.
+    pub(super) fn put_off(&mut self, now: Instant) {
+        self.commit_not_before = now + RETRY_PAUSE * (1 << self.commit_tries.min(4));
+        self.commit_tries += 1;
     }
 
     /// A commit of this partition was taken.

@@ -5,6 +5,8 @@
 //! word, so neither side can block the other or fill a queue.
 
 mod answers;
+mod checks;
+mod contact;
 pub mod coordinator;
 mod held;
 pub mod state;

@@ -4,6 +4,7 @@
 //! One request is under way at a time, so an answer always belongs to the identity it was asked with: answers that come
 //! too late were thrown away with their connection.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,8 +14,10 @@ use crate::config::AssignorName;
 use crate::kafka::assignor::{Member, PartitionCounts};
 use crate::kafka::error::TopicFault;
 use crate::kafka::group::held::{Held, commit_step};
+use crate::kafka::group::verdict::Api;
 use crate::kafka::group::{Intent, Membership, Phase};
 use crate::kafka::protocol::offset_commit::PartitionCommit;
+use crate::progress::FailingCommits;
 
 /// What the membership is asked for with.
 #[derive(Debug, Clone)]
@@ -117,7 +120,14 @@ pub struct Group {
     pub(super) forbidden: bool,
     /// The id of the topic when it appeared while this member was watching.
     pub(super) born: Option<u128>,
-    pub(super) errors: u64,
+    /// The last answer was a refusal: of this request, with this code.
+    pub(super) refusal: Option<(Api, i16)>,
+    /// The refusal that was logged last.
+    pub(super) refused_before: Option<(Api, i16)>,
+    /// Refusals and losses in a row without a heartbeat that was taken: the pauses grow with them.
+    pub(super) setbacks: u32,
+    /// Per partition since when its commits are refused or not answered, and why.
+    pub(super) failing_commits: BTreeMap<i32, (Instant, String)>,
 }
 
 /// The topic as the metadata last showed it.
@@ -177,7 +187,10 @@ impl Group {
             topic: TopicView::Unasked,
             forbidden: false,
             born: None,
-            errors: 0,
+            refusal: None,
+            refused_before: None,
+            setbacks: 0,
+            failing_commits: BTreeMap::new(),
         }
     }
 
@@ -259,9 +272,22 @@ impl Group {
         }
     }
 
-    /// Error codes answered so far.
-    pub fn errors(&self) -> u64 {
-        self.errors
+    /// Whether the last answer was a refusal: of which request, with which code. Asked once.
+    pub fn take_refusal(&mut self) -> Option<(Api, i16)> {
+        self.refusal.take()
+    }
+
+    /// Whether this member may work, or is over.
+    pub fn has_place(&self) -> bool {
+        matches!(self.state, State::Working { .. } | State::Ended) || self.intent.leave
+    }
+
+    /// Commits that fail, to be reported once one of them has for this long.
+    pub fn failing_commits(&self, after: Duration) -> Option<FailingCommits> {
+        let (since, cause) = self.failing_commits.values().min_by_key(|(since, _)| *since)?;
+        let partitions: Vec<String> = self.failing_commits.keys().map(ToString::to_string).collect();
+        let cause = format!("offsets of partitions {} are not committed: {cause}", partitions.join(", "));
+        Some(FailingCommits { report_from: *since + after, cause })
     }
 
     /// Takes the consumer's newest word.
@@ -318,7 +344,9 @@ impl Group {
                     return Step::Wait { until: (*not_before).min(member.heartbeat_at) };
                 }
                 match self.topic {
-                    TopicView::Present { partition_count, .. } if *looked && !share.is_empty() => {
+                    TopicView::Present { partition_count, .. }
+                        if *looked && share.last().is_some_and(|last| *last < partition_count) =>
+                    {
                         Step::FetchOffsets { partitions: (0..partition_count).collect() }
                     }
                     _ => Step::Metadata { topics: vec![self.settings.topic.clone()] },
@@ -385,7 +413,15 @@ impl Group {
         };
         warn!(why, "lost the partitions; joining again");
         self.outside(why);
-        self.join_again(member_id, now, Coordinator::Keep)
+        // The first time at once. A member that is thrown out as soon as it is in must not do that in a loop.
+        self.setbacks += 1;
+        let not_before = if self.setbacks == 1 { now } else { now + self.pause() };
+        self.join_again(member_id, not_before, Coordinator::Keep)
+    }
+
+    /// The pause before another try: doubles with each setback, up to 4 s.
+    pub(super) fn pause(&self) -> Duration {
+        RETRY_PAUSE * (1 << self.setbacks.saturating_sub(1).min(4))
     }
 
     pub(super) fn outside(&mut self, why: &'static str) {

@@ -91,6 +91,11 @@ impl Kafka {
         self.process(index).kill9();
     }
 
+    /// Sends the first broker a signal, named as kill(1) names it.
+    pub(crate) fn signal(&self, signal: &str) {
+        self.process(0).signal(signal);
+    }
+
     /// SIGTERM for one broker: it hands its partitions over and ends.
     pub(crate) fn stop_node(&self, index: usize) {
         self.process(index).signal("TERM");

@@ -19,6 +19,7 @@ pub(crate) mod member;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod raw;
+pub(crate) mod relay;
 pub(crate) mod tampered;
 pub(crate) mod valve;
 pub(crate) mod veil;
