@@ -19,6 +19,9 @@ use crate::kafka::records::reader::Record;
 use crate::offsets::{Range, Ranges};
 use crate::part::Part;
 
+/// Blocks of one insert: what the server needs for them (0.1 s at 27 columns) is not to grow with BATCH_SIZE.
+const MAX_BLOCKS: usize = 500;
+
 /// When a batch closes, and how its block is written.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
@@ -35,7 +38,7 @@ pub struct Shape {
 /// Why a batch closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// BATCH_SIZE rows.
+    /// BATCH_SIZE rows, or [`MAX_BLOCKS`] blocks.
     Rows,
     /// The byte bound.
     Bytes,
@@ -143,7 +146,7 @@ impl Batch {
 
     /// Why it must close now, if it must.
     pub fn is_due(&self, now: Instant) -> Option<Why> {
-        if self.rows.len() >= self.shape.rows {
+        if self.rows.len() >= self.shape.rows || self.rows.blocks() >= MAX_BLOCKS {
             Some(Why::Rows)
         } else if self.bytes() >= self.shape.bytes {
             Some(Why::Bytes)

@@ -163,7 +163,7 @@ async fn every_supported_type_comes_back() {
     });
     assert_eq!(found[0], expected);
     let expected = json!({
-        "trace_id": "b", "i8": 0, "i16": null, "i32": 5, "i64": 0, "u8": 0, "u64": null, "f32": 0, "f64": 0, "b": null,
+        "trace_id": "b", "i8": 0, "i16": null, "i32": 5, "i64": 0, "u8": 0, "u64": 3, "f32": 0, "f64": 0, "b": null,
         "fs": "\0\0\0\0", "lfs": "zz", "ln": null, "ns": null, "d": "1970-01-01", "d32": "1970-01-01",
         "dt": "1970-01-01T00:00:00Z", "dt9": "1970-01-01T00:00:00.000000000Z", "dt0": null, "e8": "it's", "e16": "y",
         "ip4": "0.0.0.0", "ip6": "::", "u": "00000000-0000-0000-0000-000000000000", "fed": 10, "m": "b!", "tu": [1],
@@ -207,8 +207,8 @@ async fn nested_and_wide_types_come_back() {
     first["j"]["o"]["p"][0] = json!("1");
     assert_eq!(first, expected);
     let expected = json!({
-        "trace_id": "b", "dec": "0", "dec2": null, "i128": "0", "u256": "7", "a": [], "al": [], "ad": [], "aa": [],
-        "m": {}, "j": {"n": 0}, "jd": {},
+        "trace_id": "b", "dec": "0", "dec2": null, "i128": "0", "u256": "7", "a": [], "al": [], "ad": ["d"], "aa": [],
+        "m": {}, "j": {"n": 0}, "jd": {"d": 1},
     });
     assert_eq!(found[1], expected);
     // Nobody fills them: left out, so that their defaults apply.
@@ -308,4 +308,23 @@ async fn faults_are_named_with_their_cure() {
     let good = block_of(&schema, &[json!({"trace_id": "good"})]);
     assert!(matches!(bench.insert(&good, "u").await, Ended::Forgotten { on_wire_unknown: false, .. }));
     assert_eq!(server.query("SELECT count() FROM sandarb.events").await, "0");
+}
+
+/// A block without columns is rows of DEFAULTs; the statement names a column all the same.
+#[tokio::test]
+async fn rows_of_nothing_but_defaults() {
+    let server = Server::start().await;
+    server.query("CREATE DATABASE sandarb").await;
+    let columns = "a Array(String) DEFAULT ['d'], n Nullable(UInt8) DEFAULT 3";
+    server.query(&format!("CREATE TABLE sandarb.events ({columns}) ENGINE = MergeTree ORDER BY tuple()")).await;
+    let mut bench = Bench::new(server.config("sandarb", "events"));
+    let schema = bench.schema().await;
+    let block = block_of(&schema, &[json!({}), json!({})]);
+    bench.stored(&block, "nothing").await;
+    let block = block_of(&schema, &[json!({}), json!({"a": ["x"]}), json!({"n": null}), json!({"n": 4})]);
+    bench.stored(&block, "mixed").await;
+    let found = server.query("SELECT a, n FROM sandarb.events ORDER BY a, n FORMAT TSV").await;
+    assert_eq!(found, "['d']\t3\n['d']\t3\n['d']\t3\n['d']\t4\n['d']\t\\N\n['x']\t3");
+    let parts = "SELECT count() FROM system.parts WHERE database = 'sandarb' AND active";
+    assert_eq!(server.query(parts).await, "2", "a part for each insert, however many blocks it has");
 }

@@ -106,10 +106,18 @@ fn judge(columns: &[Column], event: &Event) -> Option<Row> {
     // Of a repeated key the last counts, and it alone.
     let last: BTreeMap<&String, &Json> = event.pairs.as_ref()?.iter().map(|(key, value)| (key, value)).collect();
     for column in columns {
-        let value = last.get(&column.name).map_or(Ok(None), |json| convert(&column.kind, json)).ok()?;
+        let value = match last.get(&column.name) {
+            None => None,
+            // null is a value of a Nullable column: only where there is no key its DEFAULT holds.
+            Some(json) => convert(&column.kind, json).ok()?.or_else(|| nullable(column).then_some(Held::Null)),
+        };
         row.insert(column.name.clone(), value);
     }
     Some(row)
+}
+
+fn nullable(column: &Column) -> bool {
+    matches!(column.kind, rules::Type::Nullable(_))
 }
 
 /// The first column whose value the model does not take.
@@ -157,17 +165,8 @@ async fn compare(
         faults.push(format!("{} rows instead of {}", found.len(), texts.len()));
     }
     for column in columns {
-        // A column that no row fills is left out, and its DEFAULT holds; where some fill it, the others' DEFAULT holds
-        // only if the type is neither Nullable nor one that cannot be.
-        let filled = expected.iter().any(|(_, row)| row[&column.name].is_some());
-        let default = column.default.as_ref().filter(|_| {
-            !filled
-                || !matches!(
-                    column.kind,
-                    rules::Type::Nullable(_) | rules::Type::List(_) | rules::Type::Map(_) | rules::Type::Json
-                )
-        });
-        let missing = match default {
+        // Whatever the other rows of the block have.
+        let missing = match &column.default {
             Some(json) => convert(&column.kind, json).unwrap().unwrap(),
             None => zero(&column.kind),
         };

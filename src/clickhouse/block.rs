@@ -1,10 +1,11 @@
-//! Writes Native blocks: `varint columns, varint rows`, then per column its name, its type and its data. One block a
-//! body, so that the server makes one part a partition of it and a retry is dropped as a whole.
+//! Writes Native blocks: `varint columns, varint rows`, then per column its name, its type and its data. Mostly one block a
+//! body; however many, the server makes one part a partition of them, and a retry is dropped as a whole.
 //!
 //! Input is always read at revision 0: no block info, no custom-serialisation bytes, whatever the server's version.
 //! Source: <https://clickhouse.com/docs/interfaces/formats/Native>, `NativeReader.cpp`.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -27,27 +28,42 @@ pub struct Block {
 }
 
 impl Block {
-    /// Encodes the columns of a batch; `cells` stand in the order of the schema's columns and have `rows` rows each.
+    /// Encodes the columns of a batch; `cells` are in the order of the schema's columns and have `rows` rows each.
+    ///
+    /// Rows that ask for the DEFAULT of a column that cannot be asked for it by NULL need a block without the column. The
+    /// server takes several blocks in one body, fills in what each of them lacks, and makes one part of them, as of one:
+    /// measured on 26.9, a block more costs it 0.2 ms (27 columns). They follow each other in the rows' order, which
+    /// matters to engines that keep the last of several rows.
     pub fn encode(schema: &Arc<Schema>, cells: &[Cells], rows: usize, frames: &mut Frames) -> Self {
-        let mut sent: Vec<_> = schema.columns.iter().zip(cells).filter(|(_, cells)| cells.is_sent()).collect();
-        if sent.is_empty() {
-            // A block without columns inserts nothing one could name in the statement: let one column ask for its
-            // DEFAULT row by row.
-            let mut asking = schema.columns.iter().zip(cells).filter(|(_, cells)| cells.can_ask_for_default());
-            sent.extend(asking.next().or_else(|| schema.columns.iter().zip(cells).next()));
+        let runs = runs(cells, rows);
+        let mut named = vec![false; cells.len()];
+        for rows in &runs {
+            for at in sent(cells, rows) {
+                named.get_mut(at).into_iter().for_each(|named| *named = true);
+            }
         }
-        let names: Vec<String> = sent.iter().map(|(column, _)| quoted(&column.name)).collect();
-        let column_list = names.join(",");
+        if let (true, Some(first)) = (named.iter().all(|named| !named), named.first_mut()) {
+            // The statement must name one. What it names and no block has gets its DEFAULT.
+            *first = true;
+        }
+        let names = schema.columns.iter().zip(named).filter(|(_, named)| *named);
+        let column_list = names.map(|(column, _)| quoted(&column.name)).collect::<Vec<_>>().join(",");
         let mut head = statement(schema, &column_list).into_bytes();
-        put_varint(sent.len(), &mut head);
-        put_varint(rows, &mut head);
-        for (column, cells) in sent {
-            put_text(&column.name, &mut head);
-            put_text(&cells.wire_type(&column.wire_type), &mut head);
-            frames.write(&head);
-            head.clear();
-            cells.encode(&mut |bytes| frames.write(bytes));
+        for rows in &runs {
+            let sent = sent(cells, rows);
+            put_varint(sent.len(), &mut head);
+            put_varint(rows.len(), &mut head);
+            for at in sent {
+                let (Some(column), Some(cells)) = (schema.columns.get(at), cells.get(at)) else { continue };
+                put_text(&column.name, &mut head);
+                put_text(&cells.wire_type(&column.wire_type, rows), &mut head);
+                frames.write(&head);
+                head.clear();
+                cells.encode(rows.clone(), &mut |bytes| frames.write(bytes));
+            }
         }
+        // Of a block without columns.
+        frames.write(&head);
         Self { body: frames.finish(), column_list, rows: rows as u64, schema: Arc::clone(schema) }
     }
 }
@@ -57,6 +73,33 @@ impl Block {
 pub(super) fn statement(schema: &Schema, column_list: &str) -> String {
     // The data begin after the line break, whatever their first byte is.
     format!("INSERT INTO {}.{} ({column_list}) FORMAT Native\n", quoted(&schema.database), quoted(&schema.table))
+}
+
+/// The columns in a block of these rows.
+fn sent(cells: &[Cells], rows: &Range<usize>) -> Vec<usize> {
+    let mut sent: Vec<usize> = (0..).zip(cells).filter(|(_, cells)| cells.is_sent(rows)).map(|(at, _)| at).collect();
+    if sent.is_empty() {
+        // Let one column ask for its DEFAULT row by row; without such a one, a block without columns inserts rows of
+        // DEFAULTs, too.
+        sent.extend(cells.iter().position(Cells::can_ask_for_default));
+    }
+    sent
+}
+
+/// Rows that go in one block each: those that follow each other and ask for the DEFAULTs of the same columns by leaving
+/// them out.
+fn runs(cells: &[Cells], rows: usize) -> Vec<Range<usize>> {
+    let asking: Vec<&Cells> = cells.iter().filter(|cells| cells.asks_by_block()).collect();
+    let mut runs = Vec::new();
+    let mut start = 0;
+    for row in 1..rows {
+        if asking.iter().any(|cells| cells.asks(row) != cells.asks(row - 1)) {
+            runs.push(start..row);
+            start = row;
+        }
+    }
+    runs.push(start..rows);
+    runs
 }
 
 /// An identifier as a person would write it: in backticks only where it needs them.

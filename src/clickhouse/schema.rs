@@ -168,6 +168,7 @@ struct Described {
     name: String,
     type_name: String,
     default_kind: String,
+    default_expression: String,
 }
 
 /// Asks the server about a table.
@@ -189,7 +190,7 @@ pub(super) async fn describe(client: &mut Client, database: &str, table: &str) -
     let named = [("param_d", &*database_value), ("param_t", &*table_value)];
     let columns: Vec<Described> = rows(
         client,
-        "SELECT name, type, default_kind FROM system.columns WHERE database = {d:String} AND table = {t:String} \
+        "SELECT name, type, default_kind, default_expression FROM system.columns WHERE database = {d:String} AND table = {t:String} \
          ORDER BY position FORMAT JSONCompactEachRow",
         &named,
     )
@@ -241,7 +242,7 @@ pub(super) async fn describe(client: &mut Client, database: &str, table: &str) -
 
 fn fillable(described: Vec<Described>) -> Result<(Vec<SchemaColumn>, Vec<LeftOut>), DescribeError> {
     let (mut columns, mut left_out, mut unfillable) = (Vec::new(), Vec::new(), Vec::new());
-    for Described { name, type_name, default_kind } in described {
+    for Described { name, type_name, default_kind, default_expression } in described {
         // An EPHEMERAL column is not stored, but others' defaults are computed from it: filled like any other, and
         // without a value it takes its own default.
         let has_default = match default_kind.as_str() {
@@ -257,7 +258,8 @@ fn fillable(described: Vec<Described>) -> Result<(Vec<SchemaColumn>, Vec<LeftOut
         };
         match DataType::parse(&type_name) {
             Ok(data_type) => {
-                let missing = match (data_type.is_nullable(), has_default) {
+                let missing = match (data_type.is_nullable(), has_default && !is_zero(&default_expression, &data_type))
+                {
                     (true, has_default) => Missing::Null { has_default },
                     (false, true) => Missing::Default,
                     (false, false) => Missing::Zero,
@@ -270,6 +272,17 @@ fn fillable(described: Vec<Described>) -> Result<(Vec<SchemaColumn>, Vec<LeftOut
         }
     }
     if unfillable.is_empty() { Ok((columns, left_out)) } else { Err(DescribeError::Unfillable(unfillable)) }
+}
+
+/// A DEFAULT that is what a row without a value gets without it, too: then nothing has to be asked for.
+fn is_zero(expression: &str, data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Nullable(_) => expression == "NULL",
+        DataType::Array(_) => ["[]", "array()"].contains(&expression),
+        DataType::Map(_) => ["map()", "{}"].contains(&expression),
+        DataType::Json => expression == "'{}'",
+        _ => false,
+    }
 }
 
 fn wire_type(type_name: &str, data_type: &DataType) -> String {
@@ -339,12 +352,17 @@ pub(super) fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
 
+    /// Of name, type, and kind and expression of the default.
     fn described(rows: &[(&str, &str, &str)]) -> Vec<Described> {
         rows.iter()
-            .map(|(name, type_name, kind)| Described {
-                name: (*name).to_owned(),
-                type_name: (*type_name).to_owned(),
-                default_kind: (*kind).to_owned(),
+            .map(|(name, type_name, default)| {
+                let (kind, expression) = default.split_once(' ').unwrap_or((default, ""));
+                Described {
+                    name: (*name).to_owned(),
+                    type_name: (*type_name).to_owned(),
+                    default_kind: kind.to_owned(),
+                    default_expression: expression.to_owned(),
+                }
             })
             .collect()
     }
@@ -360,6 +378,10 @@ mod tests {
             ("f", "UInt8", "MATERIALIZED"),
             ("g", "UInt8", "ALIAS"),
             ("h", "Point", "DEFAULT"),
+            ("i", "Nullable(UInt8)", "DEFAULT NULL"),
+            ("j", "Array(UInt8)", "DEFAULT []"),
+            ("k", "Map(String, UInt8)", "DEFAULT map()"),
+            ("l", "Array(UInt8)", "DEFAULT [1]"),
         ]))
         .unwrap();
         let seen: Vec<_> = columns.iter().map(|column| (&*column.name, &*column.wire_type, column.missing)).collect();
@@ -371,6 +393,10 @@ mod tests {
                 ("c", "Nullable(UInt8)", Missing::Null { has_default: false }),
                 ("d", "Nullable(UInt8)", Missing::Null { has_default: true }),
                 ("e", "UInt8", Missing::Default),
+                ("i", "Nullable(UInt8)", Missing::Null { has_default: false }),
+                ("j", "Array(UInt8)", Missing::Zero),
+                ("k", "Map(String, UInt8)", Missing::Zero),
+                ("l", "Array(UInt8)", Missing::Default),
             ]
         );
         let names: Vec<_> = left_out.iter().map(|column| &*column.name).collect();

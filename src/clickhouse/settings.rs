@@ -14,7 +14,7 @@ const OVERFLOW: &str = "overflow_mode";
 const THROW: &str = "throw";
 
 /// Said explicitly, because the defaults differ by version and a profile may say otherwise.
-const SAFE: [(&str, &str); 19] = [
+const SAFE: [(&str, &str); 21] = [
     // No queue of the server's between us and the table; where the table has one of its own, its outcome is waited for.
     ("async_insert", "0"),
     ("wait_for_async_insert", "1"),
@@ -41,16 +41,21 @@ const SAFE: [(&str, &str); 19] = [
     ("insert_distributed_sync", "1"),
     // Once headers of progress are sent, a refusal comes in a 200.
     ("send_progress_in_http_headers", "0"),
+    // Several blocks of one insert become one, and that one part: the defaults, which a profile may have made smaller.
+    (MIN_BLOCK_ROWS, "1048449"),
+    (MIN_BLOCK_BYTES, "268402944"),
     // One block goes through one thread: more of them are only started (2 to 6 % of an insert, benches/README.md).
     (MAX_INSERT_THREADS, "1"),
 ];
 
+const MIN_BLOCK_ROWS: &str = "min_insert_block_size_rows";
+const MIN_BLOCK_BYTES: &str = "min_insert_block_size_bytes";
 const MAX_INSERT_THREADS: &str = "max_insert_threads";
 /// An insert that nobody waits for any more is to end on the server, too.
 pub(super) const MAX_EXECUTION_TIME: &str = "max_execution_time";
 
-/// Settings without which an insert does the same, only slower or longer.
-const TUNING: [&str; 2] = [MAX_INSERT_THREADS, MAX_EXECUTION_TIME];
+/// Settings without which an insert does the same, only slower, longer, or in more parts.
+const TUNING: [&str; 4] = [MAX_INSERT_THREADS, MAX_EXECUTION_TIME, MIN_BLOCK_ROWS, MIN_BLOCK_BYTES];
 
 /// Asks which of the settings this server knows; its one row goes to [`for_inserts`].
 pub(super) fn question() -> String {

@@ -1,19 +1,20 @@
 //! A column together with which of its rows lack a value, and what the server is told about those.
 
+use std::ops::Range;
+
 use super::{Column, Sink};
 use crate::clickhouse::types::DataType;
 
-/// What a row without a value gets.
+/// What a row without a value gets. The same whatever the other rows of its batch have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
-    /// NULL: the table's column is Nullable. With `has_default`, a batch in which no row has a value leaves the column
-    /// out, so that the DEFAULT applies.
+    /// NULL: the table's column is Nullable. With `has_default`, an event without the column's key gets the DEFAULT, and
+    /// only one with null under it gets NULL.
     Null {
         /// The table's column has a DEFAULT.
         has_default: bool,
     },
-    /// The column's DEFAULT: left out of a batch in which no row has a value; declared Nullable where some have none
-    /// (the server turns each NULL into the DEFAULT).
+    /// The column's DEFAULT: in a column declared Nullable, whose NULLs the server turns into it.
     Default,
     /// The zero of the type.
     Zero,
@@ -27,6 +28,9 @@ pub struct Cells {
     rows: usize,
     nulls: Nulls,
     lacking: usize,
+    /// Rows that get the DEFAULT of a column in which no NULL can ask for it: they go in blocks without the column.
+    asks: Nulls,
+    asking: usize,
 }
 
 /// One byte a row: 1 = no value.
@@ -50,10 +54,15 @@ impl Nulls {
         lacking
     }
 
-    /// Writes them for so many rows.
-    pub(super) fn encode(&self, rows: usize, sink: Sink<'_>) {
-        sink(self.marks.get(..rows).unwrap_or(&self.marks));
-        let mut left = rows.saturating_sub(self.marks.len());
+    fn marks(&self, row: usize) -> bool {
+        self.marks.get(row) == Some(&1)
+    }
+
+    /// Writes them for some rows.
+    pub(super) fn encode(&self, rows: Range<usize>, sink: Sink<'_>) {
+        let marked = rows.start.min(self.marks.len())..rows.end.min(self.marks.len());
+        let mut left = rows.len() - marked.len();
+        sink(self.marks.get(marked).unwrap_or(&[]));
         while left > 0 {
             let piece = ZEROS.get(..left).unwrap_or(&ZEROS);
             sink(piece);
@@ -67,7 +76,8 @@ const ZEROS: [u8; 512] = [0; 512];
 impl Cells {
     /// No rows yet.
     pub fn new(data_type: &DataType, missing: Missing) -> Self {
-        Self { column: Column::new(data_type), missing, rows: 0, nulls: Nulls::default(), lacking: 0 }
+        let (nulls, asks) = Default::default();
+        Self { column: Column::new(data_type), missing, rows: 0, nulls, lacking: 0, asks, asking: 0 }
     }
 
     /// The items of an Array, the values of a Map.
@@ -98,10 +108,41 @@ impl Cells {
 
     /// Appends a row without a value.
     pub fn push_missing(&mut self) {
+        if !self.asks_by_block() {
+            return self.push_null();
+        }
+        self.column.push_missing();
+        self.asks.mark(self.rows);
+        self.rows += 1;
+        self.asking += 1;
+    }
+
+    /// Appends a row whose value is null.
+    pub fn push_null(&mut self) {
         self.column.push_missing();
         self.nulls.mark(self.rows);
         self.rows += 1;
         self.lacking += 1;
+    }
+
+    /// null is a value of the column, not a missing one.
+    pub fn stores_null(&self) -> bool {
+        self.missing == Missing::Null { has_default: true }
+    }
+
+    /// A row gets the column's DEFAULT only by a block that leaves the column out: no NULL can ask for it, because it is
+    /// a value of the column, or because the type has none.
+    pub fn asks_by_block(&self) -> bool {
+        match self.missing {
+            Missing::Null { has_default } => has_default,
+            Missing::Default => !self.column.takes_nulls(),
+            Missing::Zero => false,
+        }
+    }
+
+    /// Whether a row must go in a block without the column.
+    pub fn asks(&self, row: usize) -> bool {
+        self.asks.marks(row)
     }
 
     /// Drops whatever lies beyond the first `rows`.
@@ -109,6 +150,7 @@ impl Cells {
         if rows < self.rows {
             self.rows = rows;
             self.lacking -= self.nulls.truncate(rows);
+            self.asking -= self.asks.truncate(rows);
             self.column.truncate(rows);
         }
     }
@@ -125,12 +167,13 @@ impl Cells {
 
     /// Bytes the rows take.
     pub fn bytes(&self) -> usize {
-        self.column.bytes() + if self.lacking > 0 { self.rows } else { 0 }
+        let marks = |any: bool| if any { self.rows } else { 0 };
+        self.column.bytes() + marks(self.lacking > 0) + marks(self.asking > 0)
     }
 
     /// Bytes set aside for rows, those that are held among them.
     pub fn room(&self) -> usize {
-        self.column.room() + self.nulls.marks.capacity()
+        self.column.room() + self.nulls.marks.capacity() + self.asks.marks.capacity()
     }
 
     /// The values.
@@ -149,15 +192,16 @@ impl Cells {
         self.rows = 0;
         self.nulls.marks.clear();
         self.lacking = 0;
+        self.asks.marks.clear();
+        self.asking = 0;
     }
 
-    /// Whether the insert names the column at all.
-    pub fn is_sent(&self) -> bool {
-        let filled = self.lacking < self.rows;
-        match self.missing {
-            Missing::Zero | Missing::Null { has_default: false } => true,
-            Missing::Default | Missing::Null { has_default: true } => filled,
+    /// Whether a block of these rows has the column; of those that ask for its DEFAULT so, all do or none.
+    pub fn is_sent(&self, rows: &Range<usize>) -> bool {
+        if self.asks_by_block() {
+            return !self.asks.marks(rows.start);
         }
+        self.missing != Missing::Default || self.lacking < self.rows
     }
 
     /// Whether rows can ask for the column's DEFAULT one by one.
@@ -165,12 +209,12 @@ impl Cells {
         self.missing == Missing::Default && self.column.takes_nulls()
     }
 
-    /// The type declared in the block for a table column of type `declared` (for LowCardinality of something other than
+    /// The type declared in a block of these rows for a table column of type `declared` (for LowCardinality of something other than
     /// String: the type inside).
-    pub fn wire_type(&self, declared: &str) -> String {
+    pub fn wire_type(&self, declared: &str, rows: &Range<usize>) -> String {
         let nulls = self.sends_nulls();
         match &self.column {
-            Column::LowCardinality(column) => match (column.is_dictionary(), nulls) {
+            Column::LowCardinality(_) => match (self.column.is_dictionary(rows), nulls) {
                 (true, false) => "LowCardinality(String)".to_owned(),
                 (true, true) => "LowCardinality(Nullable(String))".to_owned(),
                 (false, false) => "String".to_owned(),
@@ -181,9 +225,9 @@ impl Cells {
         }
     }
 
-    /// Writes the rows, in the form [`Cells::wire_type`] names.
-    pub fn encode(&self, sink: Sink<'_>) {
-        self.column.encode(self.sends_nulls().then_some(&self.nulls), sink);
+    /// Writes rows, in the form [`Cells::wire_type`] names.
+    pub fn encode(&self, rows: Range<usize>, sink: Sink<'_>) {
+        self.column.encode(self.sends_nulls().then_some(&self.nulls), rows, sink);
     }
 
     fn sends_nulls(&self) -> bool {

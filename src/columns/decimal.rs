@@ -1,9 +1,11 @@
 //! Exact decimal numbers and integers of 16 and 32 bytes, straight from their digits: little-endian two's complement
 //! of value × 10^scale.
 
+use std::ops::Range;
+
 use thiserror::Error;
 
-use super::Sink;
+use super::{Sink, of_width};
 
 /// `Decimal(P, S)`, `Int128`, `UInt128`, `Int256`, `UInt256`.
 #[derive(Debug)]
@@ -142,8 +144,8 @@ impl Decimals {
         self.data.clear();
     }
 
-    pub(super) fn encode(&self, sink: Sink<'_>) {
-        sink(&self.data);
+    pub(super) fn encode(&self, rows: Range<usize>, sink: Sink<'_>) {
+        sink(of_width(&self.data, self.width, rows));
     }
 }
 

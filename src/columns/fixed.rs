@@ -1,8 +1,10 @@
 //! Columns whose values have one width.
 
+use std::ops::Range;
+
 use thiserror::Error;
 
-use super::Sink;
+use super::{Sink, of_width};
 use crate::clickhouse::types::Integer;
 
 /// Values of `W` bytes, one after another.
@@ -48,8 +50,8 @@ impl<const W: usize> Fixed<W> {
         self.data.clear();
     }
 
-    pub(super) fn encode(&self, sink: Sink<'_>) {
-        sink(&self.data);
+    pub(super) fn encode(&self, rows: Range<usize>, sink: Sink<'_>) {
+        sink(of_width(&self.data, W, rows));
     }
 }
 
@@ -122,8 +124,8 @@ impl Integers {
         self.data.clear();
     }
 
-    pub(super) fn encode(&self, sink: Sink<'_>) {
-        sink(&self.data);
+    pub(super) fn encode(&self, rows: Range<usize>, sink: Sink<'_>) {
+        sink(of_width(&self.data, self.width, rows));
     }
 }
 
@@ -188,7 +190,7 @@ impl FixedStrings {
         self.data.clear();
     }
 
-    pub(super) fn encode(&self, sink: Sink<'_>) {
-        sink(&self.data);
+    pub(super) fn encode(&self, rows: Range<usize>, sink: Sink<'_>) {
+        sink(of_width(&self.data, self.width, rows));
     }
 }

@@ -4,6 +4,8 @@
 //! dictionary), `u64 n_keys`, the keys as a String column, `u64 n_rows`, the indexes. Keys may repeat and the order is
 //! free, but in the Nullable form index 0 is NULL and key 1 the empty string, so both are always there.
 
+use std::ops::Range;
+
 use super::{Sink, Strings, put_varint};
 
 /// The values of a `LowCardinality(String)` column.
@@ -107,10 +109,12 @@ impl LowCardinality {
         }
     }
 
-    pub(super) fn encode(&self, sink: Sink<'_>) {
+    /// Writes some rows. The dictionary goes along only with all of them: many blocks of few rows would repeat it.
+    pub(super) fn encode(&self, rows: Range<usize>, sink: Sink<'_>) {
         match &self.store {
-            Store::Dictionary(dictionary) => dictionary.encode(sink),
-            Store::Plain(strings) => strings.encode(sink),
+            Store::Dictionary(dictionary) if rows == (0..self.len()) => dictionary.encode(sink),
+            Store::Dictionary(dictionary) => dictionary.encode_plain(rows, sink),
+            Store::Plain(strings) => strings.encode(rows, sink),
         }
     }
 }
@@ -280,6 +284,18 @@ impl Dictionary {
             strings.push(self.key(*index));
         }
         strings
+    }
+
+    /// Writes rows as plain strings.
+    fn encode_plain(&self, rows: Range<usize>, sink: Sink<'_>) {
+        let mut text = Vec::new();
+        for index in self.indexes.get(rows).unwrap_or(&[]) {
+            let key = self.key(*index);
+            text.clear();
+            put_varint(key.len(), &mut text);
+            text.extend_from_slice(key);
+            sink(&text);
+        }
     }
 
     fn encode(&self, sink: Sink<'_>) {

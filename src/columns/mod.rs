@@ -11,6 +11,7 @@ mod low_cardinality;
 mod nested;
 mod string;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 pub use cells::{Cells, Missing, Nulls};
@@ -222,22 +223,27 @@ impl Column {
         each!(self, inner => inner.clear());
     }
 
-    /// Writes the column's data as Native has it. Nothing at all without rows. `nulls` says which rows are
-    /// NULL and makes it the Nullable form of the type.
-    pub fn encode(&self, nulls: Option<&Nulls>, sink: Sink<'_>) {
-        if self.is_empty() {
+    /// Writes some rows as Native has them. Nothing at all without rows. `nulls` says which rows are NULL and makes it the
+    /// Nullable form of the type.
+    pub fn encode(&self, nulls: Option<&Nulls>, rows: Range<usize>, sink: Sink<'_>) {
+        if rows.is_empty() {
             return;
         }
-        if let (Some(nulls), false) = (nulls, self.marks_nulls_itself()) {
-            nulls.encode(self.len(), sink);
+        if let (Some(nulls), false) = (nulls, self.is_dictionary(&rows)) {
+            nulls.encode(rows.clone(), sink);
         }
-        each!(self, inner => inner.encode(sink));
+        each!(self, inner => inner.encode(rows, sink));
     }
 
-    /// A dictionary's index 0 is its NULL.
-    fn marks_nulls_itself(&self) -> bool {
-        matches!(self, Self::LowCardinality(column) if column.is_dictionary())
+    /// Rows go as a dictionary, whose index 0 is its NULL.
+    fn is_dictionary(&self, rows: &Range<usize>) -> bool {
+        matches!(self, Self::LowCardinality(column) if column.is_dictionary() && *rows == (0..column.len()))
     }
+}
+
+/// Rows of a column whose values have `width` bytes each.
+fn of_width(data: &[u8], width: usize, rows: Range<usize>) -> &[u8] {
+    data.get(rows.start * width..rows.end * width).unwrap_or(&[])
 }
 
 /// Appends a number as LEB128, Native's length prefix.

@@ -1,7 +1,9 @@
 //! `Array(T)` and `Map(String, T)`: cumulative end offsets (`u64` a row), then the items of all rows; of a Map all keys,
 //! then all values. `JSON` as text: `u64 1` once a block, then strings.
 
-use super::{Cells, Sink, Strings};
+use std::ops::Range;
+
+use super::{Cells, Sink, Strings, of_width};
 
 /// Where each row's items end.
 #[derive(Debug, Default)]
@@ -18,10 +20,29 @@ impl Offsets {
         self.data.len() / 8
     }
 
+    /// How many items the first `rows` have.
+    fn items_of(&self, rows: usize) -> usize {
+        let end = rows.checked_sub(1).and_then(|last| self.data.get(last * 8..)?.first_chunk());
+        end.map_or(0, |end| u64::from_le_bytes(*end) as usize)
+    }
+
+    /// Writes those of some rows, counted from the first of these; the items they have.
+    fn encode(&self, rows: Range<usize>, sink: Sink<'_>) -> Range<usize> {
+        let items = self.items_of(rows.start)..self.items_of(rows.end);
+        let data = of_width(&self.data, 8, rows);
+        if items.start == 0 {
+            sink(data);
+        } else {
+            let ends: &[[u8; 8]] = data.as_chunks().0;
+            ends.iter().for_each(|end| sink(&(u64::from_le_bytes(*end) - items.start as u64).to_le_bytes()));
+        }
+        items
+    }
+
     /// Keeps so many rows; how many items they have.
     fn truncate(&mut self, rows: usize) -> usize {
         self.data.truncate(rows * 8);
-        self.data.last_chunk::<8>().map_or(0, |end| u64::from_le_bytes(*end) as usize)
+        self.items_of(rows)
     }
 }
 
@@ -74,9 +95,9 @@ impl Arrays {
         self.items.clear();
     }
 
-    pub(super) fn encode(&self, sink: Sink<'_>) {
-        sink(&self.offsets.data);
-        self.items.encode(sink);
+    pub(super) fn encode(&self, rows: Range<usize>, sink: Sink<'_>) {
+        let items = self.offsets.encode(rows, sink);
+        self.items.encode(items, sink);
     }
 }
 
@@ -132,10 +153,10 @@ impl Maps {
         self.values.clear();
     }
 
-    pub(super) fn encode(&self, sink: Sink<'_>) {
-        sink(&self.offsets.data);
-        self.keys.encode(sink);
-        self.values.encode(sink);
+    pub(super) fn encode(&self, rows: Range<usize>, sink: Sink<'_>) {
+        let items = self.offsets.encode(rows, sink);
+        self.keys.encode(items.clone(), sink);
+        self.values.encode(items, sink);
     }
 }
 
@@ -176,8 +197,8 @@ impl Jsons {
         self.texts.clear();
     }
 
-    pub(super) fn encode(&self, sink: Sink<'_>) {
+    pub(super) fn encode(&self, rows: Range<usize>, sink: Sink<'_>) {
         sink(&1_u64.to_le_bytes());
-        self.texts.encode(sink);
+        self.texts.encode(rows, sink);
     }
 }

@@ -1,5 +1,7 @@
 //! `String`: per row a LEB128 length and the bytes.
 
+use std::ops::Range;
+
 use super::Sink;
 
 /// Strings in wire form.
@@ -114,6 +116,7 @@ impl Strings {
         self.rows = rows;
     }
 
+    #[cfg(test)]
     fn written(&self) -> &[u8] {
         self.data.get(..self.filled).unwrap_or(&self.data)
     }
@@ -142,8 +145,13 @@ impl Strings {
         self.starts.clear();
     }
 
-    pub(super) fn encode(&self, sink: Sink<'_>) {
-        sink(self.written());
+    pub(super) fn encode(&self, rows: Range<usize>, sink: Sink<'_>) {
+        let byte_of = |row: usize| match row {
+            0 => 0,
+            row if row >= self.rows => self.filled,
+            row => self.start_of(row),
+        };
+        sink(self.data.get(byte_of(rows.start)..byte_of(rows.end)).unwrap_or(&[]));
     }
 }
 

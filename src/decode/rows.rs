@@ -15,9 +15,9 @@ use super::value::{MAX_DEPTH, push_moment, push_uuid, set_moment, trimmed};
 use super::visit::{Keys, Walk};
 use crate::clickhouse::block::Block;
 use crate::clickhouse::compress::Frames;
-use crate::clickhouse::schema::Schema;
+use crate::clickhouse::schema::{Schema, SchemaColumn};
 use crate::clickhouse::types::DataType;
-use crate::columns::{Cells, Column};
+use crate::columns::{Cells, Column, Missing};
 use crate::config::Compression;
 
 /// Where all events of a batch come from. Part of the ids given to events without one.
@@ -93,6 +93,9 @@ pub struct Rows {
     origin: Origin,
     cells: Vec<Cells>,
     rows: usize,
+    /// Columns whose DEFAULT rows ask for by leaving the column out of their block, and how many blocks that makes.
+    asking: Vec<usize>,
+    blocks: usize,
     held: usize,
     keys: Keys,
     as_text: Vec<bool>,
@@ -125,13 +128,19 @@ impl Rows {
         };
         let is_time = |data_type: &DataType| matches!(data_type, DataType::DateTime | DataType::DateTime64(_));
         let ingested_at = named("ingested_at", is_time);
+        let event_id = named("event_id", |data_type| matches!(data_type, DataType::Uuid));
+        let event_time = named("event_time", is_time);
+        let ours = [event_id, event_time, ingested_at];
         let cells: Vec<Cells> =
-            schema.columns.iter().map(|column| Cells::new(&column.data_type, column.missing)).collect();
+            (0..).zip(&schema.columns).map(|(at, column)| cells_of(column, ours.contains(&Some(at)))).collect();
+        let asking = (0..).zip(&cells).filter(|(_, cells)| cells.asks_by_block()).map(|(at, _)| at).collect();
         Self {
             origin,
             as_text: cells.iter().map(|cells| cells.column().reads_json_text()).collect(),
             cells,
             rows: 0,
+            asking,
+            blocks: 0,
             held: 0,
             keys: Keys::new(schema, ingested_at),
             faults: Vec::new(),
@@ -139,8 +148,8 @@ impl Rows {
             scratch: scan::Scratch::default(),
             fast: true,
             fell_back: 0,
-            event_id: named("event_id", |data_type| matches!(data_type, DataType::Uuid)),
-            event_time: named("event_time", is_time),
+            event_id,
+            event_time,
             ingested_at,
             untimed: Vec::new(),
             frames: Frames::new(Compression::Lz4),
@@ -172,6 +181,10 @@ impl Rows {
                 return Err(reject);
             }
         }
+        let mut asking = self.asking.iter().filter_map(|at| self.cells.get(*at));
+        if self.rows == 0 || asking.any(|cells| cells.asks(self.rows) != cells.asks(self.rows - 1)) {
+            self.blocks += 1;
+        }
         self.rows += 1;
         // Counting the columns for each event would cost as much as filling them; between two counts an event is taken
         // to become no more bytes than it has.
@@ -185,6 +198,11 @@ impl Rows {
     /// Rows held.
     pub fn len(&self) -> usize {
         self.rows
+    }
+
+    /// Blocks that they make.
+    pub fn blocks(&self) -> usize {
+        self.blocks
     }
 
     /// No rows held.
@@ -243,13 +261,16 @@ impl Rows {
         }
         if self.room() > self.keeps {
             let share = self.keeps / self.cells.len().max(1);
-            let columns = self.schema.columns.iter();
-            for (cells, column) in self.cells.iter_mut().zip(columns).filter(|(cells, _)| cells.room() > share) {
-                *cells = Cells::new(&column.data_type, column.missing);
+            let ours = [self.event_id, self.event_time, self.ingested_at];
+            for ((at, column), cells) in (0..).zip(&self.schema.columns).zip(&mut self.cells) {
+                if cells.room() > share {
+                    *cells = cells_of(column, ours.contains(&Some(at)));
+                }
             }
         }
         self.untimed.clear();
         self.rows = 0;
+        self.blocks = 0;
         self.held = 0;
     }
 
@@ -350,6 +371,15 @@ impl Rows {
             }
         }
     }
+}
+
+/// The cells of a column. One of ours has a value in every row: null in it is a missing value, whatever its type.
+fn cells_of(column: &SchemaColumn, ours: bool) -> Cells {
+    let missing = match column.missing {
+        Missing::Null { .. } if ours => Missing::Null { has_default: false },
+        missing => missing,
+    };
+    Cells::new(&column.data_type, missing)
 }
 
 fn give_id(column: &mut Column, origin: &Origin, place: &Place) -> bool {

@@ -31,7 +31,7 @@ fn a_number_becomes_the_nearest_float() {
             slow.only_serde();
             slow.push(&PLACE, format!("{{\"a\":{json}}}").as_bytes()).unwrap();
             let mut bytes = Vec::new();
-            slow.cells[0].encode(&mut |piece| bytes.extend_from_slice(piece));
+            slow.cells[0].encode(0..slow.cells[0].len(), &mut |piece| bytes.extend_from_slice(piece));
             assert_eq!(bytes, f32::to_le_bytes(nearest), "{json}, by serde_json");
         }
     }
@@ -171,4 +171,86 @@ fn the_pairs_of_a_map_are_bounded_as_they_are_read() {
     let reject = rows.push(&PLACE, serde_json::json!({ "m": unclosed }).to_string().as_bytes());
     assert_eq!(reject.unwrap_err().class, Class::InvalidValue);
     assert_eq!(one("Map(String, UInt8)", r#"{"b":1,"a":2,"b":3}"#), one("Map(String, UInt8)", r#"{"a":2,"b":3}"#));
+}
+
+/// A block of some rows has the same bytes as one of these rows alone, but for dictionaries, which go only with all rows.
+#[test]
+fn some_rows_are_written_as_they_would_be_alone() {
+    let types = [
+        ("String", r#"["a","","ccc","d"]"#),
+        ("FixedString(3)", r#"["a","","ccc","d"]"#),
+        ("Bool", "[true,false,true,true]"),
+        ("Int64", "[1,-2,3,4]"),
+        ("Float32", "[1,2.5,3,4]"),
+        ("UUID", r#"["00112233-4455-6677-8899-aabbccddeeff",null,null,null]"#),
+        ("Decimal(30, 2)", "[1.5,-2,3,4]"),
+        ("DateTime64(3)", r#"["2026-01-02","2026-01-03",null,"2026-01-04"]"#),
+        ("Nullable(Int16)", "[1,null,null,4]"),
+        ("Array(String)", r#"[["a","b"],[],["c"],["d","e","f"]]"#),
+        ("Array(Array(Nullable(UInt8)))", "[[[1],[]],[],[[2,null]],[[3],[4,5]]]"),
+        ("Map(String, Array(UInt8))", r#"[{"a":[1],"b":[]},{},{"c":[2,3]},{"d":[4]}]"#),
+        ("JSON", r#"[{"a":1},{},{"b":2},{"c":3}]"#),
+    ];
+    let bytes = |rows: &Rows, range: std::ops::Range<usize>| {
+        let mut bytes = Vec::new();
+        rows.cells[0].encode(range, &mut |piece| bytes.extend_from_slice(piece));
+        bytes
+    };
+    for (type_name, values) in types {
+        let missing =
+            if type_name.starts_with("Nullable") { Missing::Null { has_default: false } } else { Missing::Zero };
+        let values: Vec<serde_json::Value> = serde_json::from_str(values).unwrap();
+        let pushed = |values: &[serde_json::Value]| {
+            let mut rows = rows(&[("a", type_name, missing)]);
+            for value in values {
+                rows.push(&PLACE, format!("{{\"a\":{value}}}").as_bytes()).unwrap();
+            }
+            rows
+        };
+        let all = pushed(&values);
+        for start in 0..=values.len() {
+            for end in start..=values.len() {
+                let alone = pushed(&values[start..end]);
+                assert_eq!(bytes(&all, start..end), bytes(&alone, 0..end - start), "{type_name} {start}..{end}");
+            }
+        }
+    }
+    let mut rows = rows(&[("a", "LowCardinality(String)", Missing::Default)]);
+    for event in [r#"{"a":"x"}"#, "{}", r#"{"a":"yy"}"#] {
+        rows.push(&PLACE, event.as_bytes()).unwrap();
+    }
+    assert_eq!(bytes(&rows, 1..3), *b"\x01\x00\x00\x02yy", "which of them are NULL, then plain strings");
+    assert_eq!(rows.cells[0].wire_type("LowCardinality(String)", &(1..3)), "Nullable(String)");
+}
+
+#[test]
+fn a_block_ends_where_another_column_asks_for_its_default() {
+    let columns = [
+        ("a", "Array(UInt8)", Missing::Default),
+        ("n", "Nullable(UInt8)", Missing::Null { has_default: true }),
+        ("d", "UInt8", Missing::Default),
+        ("z", "Array(UInt8)", Missing::Zero),
+        ("event_time", "Nullable(DateTime)", Missing::Null { has_default: true }),
+    ];
+    let mut rows = rows(&columns);
+    let mut blocks = Vec::new();
+    for event in [
+        r#"{"a":[1]}"#,
+        r#"{"a":[2],"d":1}"#,
+        r#"{"a":[3],"z":[1],"event_time":null}"#,
+        r#"{"a":[3],"n":null}"#,
+        r#"{"a":null,"n":5}"#,
+        r#"{"n":""}"#,
+        "{}",
+        r#"{"n":5,"n":7,"a":[1],"a":[]}"#,
+    ] {
+        rows.push(&PLACE, event.as_bytes()).unwrap();
+        blocks.push(rows.blocks());
+        assert!(rows.push(&PLACE, br#"{"a":[1],"n":"x"}"#).is_err());
+        assert_eq!(rows.blocks(), *blocks.last().unwrap(), "an event that is rejected begins no block");
+    }
+    assert_eq!(blocks, [1, 1, 1, 2, 3, 3, 4, 5]);
+    let block = rows.encode(SystemTime::UNIX_EPOCH);
+    assert_eq!((block.rows, &*block.column_list), (8, "`a`,`n`,`d`,`z`,`event_time`"));
+    assert_eq!(rows.blocks(), 0);
 }

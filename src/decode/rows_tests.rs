@@ -47,7 +47,7 @@ fn one(type_name: &str, json: &str) -> Result<Vec<u8>, Class> {
         return Err(reject.class);
     }
     let mut out = Vec::new();
-    rows.cells[0].encode(&mut |bytes| out.extend_from_slice(bytes));
+    rows.cells[0].encode(0..rows.cells[0].len(), &mut |bytes| out.extend_from_slice(bytes));
     Ok(out)
 }
 
@@ -235,7 +235,7 @@ fn of_a_repeated_key_the_last_counts() {
     rows.push(&PLACE, br#"{"n": 3, "n": null, "\u0061": 7}"#).unwrap();
     let mut out = Vec::new();
     for cells in &rows.cells {
-        cells.encode(&mut |bytes| out.extend_from_slice(bytes));
+        cells.encode(0..cells.len(), &mut |bytes| out.extend_from_slice(bytes));
     }
     assert_eq!(out, [b"\x04last\x017".as_slice(), &[0, 1, 3, 0]].concat());
 }
@@ -474,7 +474,7 @@ fn null_and_no_such_key_are_the_same() {
         let mut rows = rows(&[("a", type_name, Missing::Zero)]);
         rows.push(&PLACE, b"{}").unwrap();
         let mut absent = Vec::new();
-        rows.cells[0].encode(&mut |bytes| absent.extend_from_slice(bytes));
+        rows.cells[0].encode(0..rows.cells[0].len(), &mut |bytes| absent.extend_from_slice(bytes));
         assert_eq!(one(type_name, "null"), Ok(absent.clone()), "{type_name}");
         let zero = match type_name {
             "JSON" => absent.ends_with(b"\x02{}"),

@@ -181,20 +181,31 @@ impl Walk<'_> {
         if !self.faults.is_empty() {
             self.faults.retain(|(at, _)| *at != column);
         }
-        let Some(input) = input else { return };
-        let mut needs_text = false;
-        let pushed = cells.push(|values| {
-            let stored = store(values, input)?;
-            needs_text = stored == Stored::NeedsText;
-            Ok(stored == Stored::Value)
-        });
-        match pushed {
-            Ok(filled) => self.filled += usize::from(filled),
-            Err(fault) => self.faults.push((column, fault)),
+        let mut found = Stored::Missing;
+        if let Some(input) = input {
+            let pushed = cells.push(|values| {
+                found = store(values, input)?;
+                Ok(found == Stored::Value)
+            });
+            if let Err(fault) = pushed {
+                self.faults.push((column, fault));
+                return;
+            }
         }
-        if needs_text && let Some(as_text) = self.as_text.get_mut(column) {
-            *as_text = true;
-            self.again = true;
+        match found {
+            Stored::Value => self.filled += 1,
+            // Told from a key that is not there: that one gets the DEFAULT.
+            Stored::Missing if cells.stores_null() => {
+                cells.push_null();
+                self.filled += 1;
+            }
+            Stored::Missing => {}
+            Stored::NeedsText => {
+                if let Some(as_text) = self.as_text.get_mut(column) {
+                    *as_text = true;
+                    self.again = true;
+                }
+            }
         }
     }
 

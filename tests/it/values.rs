@@ -145,3 +145,83 @@ fn times_and_dates_are_what_they_say_or_rejected() {
         ],
     );
 }
+
+/// One insert of all events, or an insert for each of them: the same rows.
+#[test]
+fn defaults_do_not_depend_on_the_other_events_of_a_batch() {
+    let columns = "name String, n Nullable(UInt8) DEFAULT 3, s Nullable(String) DEFAULT upper(name), \
+                   l LowCardinality(Nullable(String)) DEFAULT 'low', a Array(String) DEFAULT ['d', name], \
+                   m Map(String, String) DEFAULT map('k', name), j JSON DEFAULT '{\"d\": 1}', \
+                   p UInt32 DEFAULT length(name) + 100, q String DEFAULT concat('q', toString(p)), \
+                   e Array(UInt8) DEFAULT [], x String MATERIALIZED concat(ifNull(s, 'null'), toString(length(a)))";
+    let fields = [
+        r#""name": "bob""#,
+        r#""n": 7"#,
+        r#""n": null"#,
+        r#""s": "given""#,
+        r#""s": null"#,
+        r#""l": "high""#,
+        r#""l": null"#,
+        r#""a": ["x", "y"]"#,
+        r#""a": []"#,
+        r#""m": {"z": "1", "b": "2"}"#,
+        r#""m": null"#,
+        r#""j": {"given": [1, 2]}"#,
+        r#""p": 5"#,
+        r#""q": "given""#,
+        r#""e": [1]"#,
+    ];
+    // Each field alone, nothing at all, and mixtures of them.
+    let mixture = |number: usize| {
+        let taken = fields.iter().enumerate().filter(|(at, _)| (number * 2_654_435_761) >> at & 0x5 == 0x5);
+        taken.map(|(_, field)| *field).collect::<Vec<_>>().join(", ")
+    };
+    let mixtures = (0..60).map(|number| {
+        if number < 16 {
+            fields.get(number).map_or(String::new(), |field| (*field).to_owned())
+        } else {
+            mixture(number)
+        }
+    });
+    let events: Vec<String> = mixtures
+        .enumerate()
+        .map(
+            |(id, fields)| {
+                if fields.is_empty() { format!("{{\"id\": {id}}}") } else { format!("{{\"id\": {id}, {fields}}}") }
+            },
+        )
+        .collect();
+    let stored = |name: &str, settings: &[(&str, &str)]| {
+        let bench = bench_with(name, columns);
+        let consumer = bench.start(settings);
+        settled(&bench, &consumer, &events);
+        consumer.stop();
+        assert_eq!(rejected(&bench), BTreeMap::new());
+        let inserts = bench.inserts();
+        let sql = format!("SELECT *, x FROM {}.events ORDER BY id FORMAT JSONEachRow", bench.database);
+        let mut rows = Vec::new();
+        bench.clickhouse.each_line(&sql, |line| rows.push(line.to_owned()));
+        (rows, inserts.len())
+    };
+    let (together, few) = stored("defaults_together", &[]);
+    let (alone, many) = stored("defaults_alone", &[("BATCH_SIZE", "1")]);
+    assert_eq!((together.len(), alone.len()), (events.len(), events.len()));
+    assert!(few < 10 && many == events.len(), "{few} and {many} inserts");
+    let differences: Vec<String> = (0..)
+        .zip(together.iter().zip(&alone))
+        .filter(|(_, (together, alone))| together != alone)
+        .map(|(id, (together, alone)): (usize, _)| format!("{}\n  together {together}\n  alone    {alone}", events[id]))
+        .collect();
+    assert!(differences.is_empty(), "{} of {} differ:\n{}", differences.len(), events.len(), differences.join("\n"));
+    // And they are the DEFAULTs, not nothing.
+    let bare = &together[15];
+    for wanted in
+        [r#""n":3"#, r#""s":"""#, r#""l":"low""#, r#""a":["d",""]"#, r#""m":{"k":""}"#, r#""j":{"d":"#, r#""q":"q100""#]
+    {
+        assert!(bare.contains(wanted), "{wanted} in {bare}");
+    }
+    assert!(
+        together[2].contains(r#""n":null"#) && together[4].contains(r#""s":null"#),
+        "null is a value where NULL is one"
+    );
+}

@@ -8,7 +8,7 @@ pub(crate) struct Column {
     pub(crate) name: String,
     pub(crate) sql: &'static str,
     pub(crate) kind: Type,
-    /// What a row without a value shows, as JSON; for a Nullable column only if no row of the block has one.
+    /// What a row without a value shows, as JSON.
     pub(crate) default: Option<Json>,
 }
 
@@ -93,6 +93,12 @@ pub(crate) fn columns() -> Vec<Column> {
         ("Array(FixedString(2))", list(Type::Fixed(2)), None),
         ("Array(Map(String, Bool))", list(map(Type::Bool)), None),
         ("Map(String, String)", map(Type::Text), None),
+        (
+            "Map(String, String) DEFAULT map('k', 'v')",
+            map(Type::Text),
+            Some(Json::Object(vec![("k".to_owned(), Json::text("v"))])),
+        ),
+        ("Nullable(DateTime64(3, 'UTC')) DEFAULT '2026-01-01 00:00:00'", nullable(time(3)), word("2026-01-01")),
         ("Map(LowCardinality(String), UInt64)", map(unsigned(64)), None),
         ("Map(String, Array(Nullable(Float64)))", map(list(nullable(Type::Float64))), None),
         ("Map(String, Map(String, Date))", map(map(Type::Date)), None),
@@ -131,6 +137,7 @@ pub(crate) fn event(chance: &mut Chance, columns: &[Column], number: usize) -> E
         pairs.push((column.name.clone(), value));
         mean |= chance.percent(1);
     }
+    together(chance, columns, number, &mut pairs);
     if chance.percent(10) {
         pairs.push((format!("unknown {}", chance.below(3)), anything(chance, 3)));
     }
@@ -163,6 +170,29 @@ pub(crate) fn event(chance: &mut Chance, columns: &[Column], number: usize) -> E
         fits = false;
     }
     Event { bytes, pairs: fits.then_some(pairs) }
+}
+
+/// Columns whose DEFAULT no NULL can ask for: mostly many events in a row have them, or have them not, because each change
+/// begins another block.
+fn together(chance: &mut Chance, columns: &[Column], number: usize, pairs: &mut Vec<(String, Json)>) {
+    let run = number / 25;
+    if run.is_multiple_of(10) {
+        return;
+    }
+    let takes_null = |kind: &Type| !matches!(kind, Type::Nullable(_) | Type::List(_) | Type::Map(_) | Type::Json);
+    let special = columns.iter().filter(|column| column.default.is_some() && !takes_null(&column.kind));
+    for (at, column) in special.enumerate() {
+        pairs.retain(|(name, _)| *name != column.name);
+        if Chance((run * 31 + at) as u64).percent(50) {
+            let value = match column.kind {
+                Type::Json => paths(chance, 2),
+                Type::List(_) => Json::List(vec![Json::text(word(chance))]),
+                Type::Nullable(_) if chance.percent(20) => Json::Null,
+                _ => fitting(chance, &column.kind),
+            };
+            pairs.push((column.name.clone(), value));
+        }
+    }
 }
 
 /// A value that a column of this type mostly takes, in one of its spellings.
