@@ -16,6 +16,7 @@ use crate::config::Compression;
 use crate::dead_letter::{Letter, Reason};
 use crate::decode::{Origin, Place, Reject, Rows};
 use crate::kafka::records::reader::Record;
+use crate::ledger::Tallies;
 use crate::offsets::{Range, Ranges};
 use crate::part::Part;
 
@@ -83,6 +84,8 @@ pub struct Closed {
     pub insert: Option<Insert>,
     /// The records of the ranges that cannot be rows, where they are kept.
     pub letters: Vec<Letter>,
+    /// What became of the records.
+    pub tallies: Tallies,
     /// Why it closed.
     pub why: Why,
 }
@@ -99,6 +102,8 @@ pub struct Batch {
     keeps_letters: bool,
     letters: Vec<Letter>,
     letter_bytes: usize,
+    /// The records that are no rows, by partition.
+    others: Tallies,
 }
 
 impl Batch {
@@ -116,6 +121,7 @@ impl Batch {
             keeps_letters,
             letters: Vec::new(),
             letter_bytes: 0,
+            others: Tallies::new(),
         }
     }
 
@@ -123,11 +129,15 @@ impl Batch {
     pub fn take(&mut self, record: &Record<'_>, now: Instant) -> Taken {
         self.opened_at.get_or_insert(now);
         self.ranges.record(record.partition, record.offset, record.timestamp);
-        let Some(value) = record.value else { return Taken::Tombstone };
+        let Some(value) = record.value else {
+            self.others.entry(record.partition).or_default().tombstones += 1;
+            return Taken::Tombstone;
+        };
         let place = Place { partition: record.partition, offset: record.offset, timestamp_ms: record.timestamp };
         match self.rows.push(&place, value) {
             Ok(()) => Taken::Row,
             Err(reject) => {
+                self.others.entry(record.partition).or_default().rejected.add(reject.class.name(), 1);
                 if self.keeps_letters {
                     let letter = Letter::of(record, Reason::from(&reject));
                     self.letter_bytes += letter.bytes();
@@ -180,15 +190,36 @@ impl Batch {
         let ranges = std::mem::take(&mut self.ranges);
         self.opened_at = None;
         let insert = self.encode(ranges.iter());
+        let tallies = self.tallies(&ranges);
         self.letter_bytes = 0;
-        Closed { ranges, insert, letters: std::mem::take(&mut self.letters), why }
+        Closed { ranges, insert, letters: std::mem::take(&mut self.letters), tallies, why }
     }
 
     /// Closes it as this part, whose runs were read to their ends: the part names the rows, not what was read last. A
     /// whole batch read again has the token that it had.
-    pub fn close_as(mut self, part: &Part) -> (Option<Insert>, Vec<Letter>) {
-        let ranges = part.ranges(&self.ranges);
-        (self.encode(ranges.into_iter()), self.letters)
+    pub fn close_as(mut self, part: &Part) -> (Option<Insert>, Vec<Letter>, Tallies) {
+        let read = std::mem::take(&mut self.ranges);
+        let tallies = self.tallies(&read);
+        (self.encode(part.ranges(&read).into_iter()), self.letters, tallies)
+    }
+
+    /// What became of the records of these ranges, which are all that was taken. Unknown keys count with the first.
+    fn tallies(&mut self, ranges: &Ranges) -> Tallies {
+        let mut others = std::mem::take(&mut self.others);
+        let mut unknown_keys = self.rows.unknown_keys().take_seen();
+        let tally = |(partition, range): (i32, Range)| {
+            let mut tally = others.remove(&partition).unwrap_or_default();
+            tally.rows = range.records.saturating_sub(tally.records());
+            tally.unknown_keys = std::mem::take(&mut unknown_keys);
+            (partition, tally)
+        };
+        ranges.iter().map(tally).collect()
+    }
+
+    /// Events taken.
+    pub fn events(&self) -> u64 {
+        let tombstones: u64 = self.others.values().map(|tally| tally.tombstones).sum();
+        self.ranges.iter().map(|(_, range)| range.records).sum::<u64>().saturating_sub(tombstones)
     }
 
     fn encode(&mut self, ranges: impl Iterator<Item = (i32, Range)>) -> Option<Insert> {
@@ -201,6 +232,8 @@ impl Batch {
         self.rows.clear();
         self.letters.clear();
         self.letter_bytes = 0;
+        self.others.clear();
+        self.rows.unknown_keys().take_seen();
         self.opened_at = None;
         std::mem::take(&mut self.ranges).iter().map(|(partition, range)| (partition, range.first)).collect()
     }
@@ -208,11 +241,6 @@ impl Batch {
     /// Bytes held: of the open columns, and of the records that cannot be rows.
     pub fn held(&self) -> (usize, usize) {
         (self.rows.bytes(), self.letter_bytes)
-    }
-
-    /// How often keys came since the last call that no column has.
-    pub fn unknown_keys_seen(&mut self) -> u64 {
-        self.rows.unknown_keys().take_seen()
     }
 
     /// Names of unknown keys that were not told of yet.

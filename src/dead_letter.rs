@@ -11,13 +11,13 @@ use tokio::time::{Instant, sleep};
 
 use crate::backoff::Backoff;
 use crate::clickhouse::error::{Cause, Failure};
-use crate::decode::{Origin, Reject};
+use crate::decode::{Class, Origin, Reject};
 use crate::fence::Fence;
 use crate::kafka::producer::{ProduceError, Producer};
 use crate::kafka::records::batch;
 use crate::kafka::records::reader::Record;
 use crate::kafka::records::write::{BatchWriter, Codec, Header, NewRecord};
-use crate::progress::PipelineProgress;
+use crate::progress::{Classes, PipelineProgress};
 
 /// What all headers of ours begin with.
 pub const PREFIX: &str = "sandarb.";
@@ -166,6 +166,12 @@ const SETTLING: u32 = 10;
 /// The class of rows that only the server refuses.
 pub const SERVER: &str = "server";
 const MAX_REASON: usize = 1000;
+
+/// A count of 0 for every class of rejected events.
+pub fn no_rejects() -> Classes {
+    let classes = Class::ALL.iter().map(|class| class.name()).chain([SERVER]);
+    Classes(classes.map(|class| (class, 0)).collect())
+}
 
 impl DeadLetters {
     /// Letters of events from `origin` go out through `producer`.
@@ -354,7 +360,6 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::Class;
 
     fn letter(partition: i32, offset: i64, value: &[u8]) -> Letter {
         let record =

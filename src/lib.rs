@@ -16,6 +16,7 @@ pub mod dead_letter;
 pub mod decode;
 pub mod fence;
 pub mod kafka;
+pub mod ledger;
 pub mod net;
 pub mod offsets;
 pub mod part;

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::ledger::{Tallies, Tally};
+
 /// The next offset to read once this one was read.
 pub fn next_after(offset: i64) -> i64 {
     offset.saturating_add(1)
@@ -30,15 +32,18 @@ pub struct Range {
     pub first_timestamp: i64,
     /// The timestamp of the last record.
     pub last_timestamp: i64,
+    /// How many records were read.
+    pub records: u64,
 }
 
 impl Ranges {
     /// A record was read.
     pub fn record(&mut self, partition: i32, offset: i64, timestamp: i64) {
         let next = next_after(offset);
-        let new = Range { first: offset, next, first_timestamp: timestamp, last_timestamp: timestamp };
+        let new = Range { first: offset, next, first_timestamp: timestamp, last_timestamp: timestamp, records: 0 };
         let Some(range) = self.range(partition, new) else { return };
         range.next = next;
+        range.records += 1;
         range.last_timestamp = timestamp;
         if range.first_timestamp == -1 {
             range.first_timestamp = timestamp;
@@ -47,7 +52,7 @@ impl Ranges {
 
     /// The partition was read up to `next`, with or without records; `from` is where it stood before.
     pub fn passed(&mut self, partition: i32, from: i64, next: i64) {
-        let new = Range { first: from, next, first_timestamp: -1, last_timestamp: -1 };
+        let new = Range { first: from, next, first_timestamp: -1, last_timestamp: -1, records: 0 };
         if let Some(range) = self.range(partition, new) {
             range.next = range.next.max(next);
         }
@@ -134,6 +139,16 @@ struct Open {
     settled: bool,
     /// The log was cut under it and went on there.
     cut: Option<i64>,
+    tally: Tally,
+}
+
+/// What came of batches that are settled.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// What may now be committed: the next offset to read of each partition that moved.
+    pub offsets: BTreeMap<i32, i64>,
+    /// What became of the records up to there.
+    pub tallies: Tallies,
 }
 
 impl Open {
@@ -144,23 +159,38 @@ impl Open {
 }
 
 impl Tracker {
-    /// A batch was closed. Batches come in the order in which they were read.
-    pub fn closed(&mut self, batch: u64, ranges: &Ranges) {
+    /// A batch was closed, with what became of its records as far as that is known. Batches come in the order in which
+    /// they were read.
+    pub fn closed(&mut self, batch: u64, ranges: &Ranges, mut tallies: Tallies) {
         for (partition, range) in ranges.iter() {
             let Range { first, next, .. } = range;
-            let open = Open { batch: Some(batch), first, next, settled: false, cut: None };
+            let tally = tallies.remove(&partition).unwrap_or_default();
+            let open = Open { batch: Some(batch), first, next, settled: false, cut: None, tally };
             self.partitions.entry(partition).or_default().push_back(open);
         }
     }
 
-    /// A batch is settled: every event of it is stored or was put aside for good. Gives what may now be committed, as
-    /// the next offset to read of each partition that moved.
-    pub fn settled(&mut self, batch: u64) -> BTreeMap<i32, i64> {
+    /// What became of the records of a closed batch is now known otherwise.
+    pub fn recount(&mut self, batch: u64, mut tallies: Tallies) {
+        for (partition, open) in &mut self.partitions {
+            for entry in open.iter_mut().filter(|entry| entry.batch == Some(batch)) {
+                entry.tally = tallies.remove(partition).unwrap_or_default();
+            }
+        }
+    }
+
+    /// Events of closed batches that are not settled.
+    pub fn open_events(&self) -> u64 {
+        self.partitions.values().flatten().map(|open| open.tally.events()).sum()
+    }
+
+    /// A batch is settled: every event of it is stored or was put aside for good. Gives what may now be committed.
+    pub fn settled(&mut self, batch: u64) -> Settled {
         self.settled_but(batch, &BTreeSet::new())
     }
 
     /// A batch is settled but for some partitions, whose events still have to be put aside.
-    pub fn settled_but(&mut self, batch: u64, open_ones: &BTreeSet<i32>) -> BTreeMap<i32, i64> {
+    pub fn settled_but(&mut self, batch: u64, open_ones: &BTreeSet<i32>) -> Settled {
         for (partition, open) in &mut self.partitions {
             for entry in open.iter_mut().filter(|entry| entry.batch == Some(batch) && !open_ones.contains(partition)) {
                 entry.settled = true;
@@ -170,14 +200,15 @@ impl Tracker {
     }
 
     /// Takes out what is settled and has nothing unsettled before it.
-    fn committable(&mut self) -> BTreeMap<i32, i64> {
-        let mut moved = BTreeMap::new();
+    fn committable(&mut self) -> Settled {
+        let mut settled = Settled::default();
         for (partition, open) in &mut self.partitions {
             while let Some(entry) = open.pop_front_if(|entry| entry.settled) {
-                moved.insert(*partition, entry.next);
+                settled.offsets.insert(*partition, entry.next);
+                settled.tallies.entry(*partition).or_default().add(&entry.tally);
             }
         }
-        moved
+        settled
     }
 
     /// Whether a partition of this batch is not committed yet, be it for a batch before it.
@@ -187,7 +218,7 @@ impl Tracker {
 
     /// A closed batch will not be settled: its ranges are read again, and with them all that came after. Gives what may
     /// now be committed: where a log goes on, if nothing of the batch is left to read before that.
-    pub fn forgotten(&mut self, batch: u64) -> BTreeMap<i32, i64> {
+    pub fn forgotten(&mut self, batch: u64) -> Settled {
         for open in self.partitions.values_mut() {
             let Some(at) = open.iter().position(|entry| entry.batch == Some(batch)) else { continue };
             let left = open.remove(at).is_some_and(|entry| entry.is_left());
@@ -207,13 +238,14 @@ impl Tracker {
     /// other records now, so it is committed no further than `to`, and neither noted nor sent again as it was. `to` itself
     /// is committed when nothing before it is open any more, at once if nothing is: a commit past events that are neither
     /// stored nor in the log would hide that they are lost.
-    pub fn moved(&mut self, partition: i32, to: i64) -> BTreeMap<i32, i64> {
+    pub fn moved(&mut self, partition: i32, to: i64) -> Settled {
         let open = self.partitions.entry(partition).or_default();
         for entry in open.iter_mut() {
             entry.next = entry.next.min(to);
             entry.cut = Some(entry.cut.map_or(to, |cut| cut.min(to)));
         }
-        open.push_back(Open { batch: None, first: to, next: to, settled: true, cut: None });
+        let tally = Tally::default();
+        open.push_back(Open { batch: None, first: to, next: to, settled: true, cut: None, tally });
         self.committable()
     }
 
@@ -287,8 +319,8 @@ mod tests {
         ranges.passed(1, 5, 20);
         ranges.record(2, 0, 50);
         let expected = [
-            (1, Range { first: 5, next: 20, first_timestamp: 100, last_timestamp: 200 }),
-            (2, Range { first: 0, next: 1, first_timestamp: 50, last_timestamp: 50 }),
+            (1, Range { first: 5, next: 20, first_timestamp: 100, last_timestamp: 200, records: 2 }),
+            (2, Range { first: 0, next: 1, first_timestamp: 50, last_timestamp: 50, records: 1 }),
         ];
         assert_eq!(ranges.iter().collect::<Vec<_>>(), expected);
     }
@@ -296,77 +328,109 @@ mod tests {
     #[test]
     fn a_later_batch_waits_for_an_earlier_one_of_its_partition_only() {
         let mut tracker = Tracker::default();
-        tracker.closed(1, &ranges(&[(0, 0, 10), (1, 0, 5)]));
-        tracker.closed(2, &ranges(&[(0, 10, 20), (2, 7, 8)]));
-        assert_eq!(tracker.settled(2), BTreeMap::from([(2, 8)]));
+        tracker.closed(1, &ranges(&[(0, 0, 10), (1, 0, 5)]), Tallies::new());
+        tracker.closed(2, &ranges(&[(0, 10, 20), (2, 7, 8)]), Tallies::new());
+        assert_eq!(tracker.settled(2).offsets, BTreeMap::from([(2, 8)]));
         assert!(!tracker.is_clean());
-        assert_eq!(tracker.settled(1), BTreeMap::from([(0, 20), (1, 5)]));
+        assert_eq!(tracker.settled(1).offsets, BTreeMap::from([(0, 20), (1, 5)]));
         assert!(tracker.is_clean());
-        assert_eq!(tracker.settled(1), BTreeMap::new());
+        assert_eq!(tracker.settled(1).offsets, BTreeMap::new());
     }
 
     #[test]
     fn what_is_forgotten_holds_nothing_up_once_it_is_closed_again() {
         let mut tracker = Tracker::default();
-        tracker.closed(1, &ranges(&[(0, 0, 10)]));
-        tracker.closed(2, &ranges(&[(0, 10, 20), (1, 0, 5)]));
+        tracker.closed(1, &ranges(&[(0, 0, 10)]), Tallies::new());
+        tracker.closed(2, &ranges(&[(0, 10, 20), (1, 0, 5)]), Tallies::new());
         tracker.forgotten(2);
-        tracker.closed(3, &ranges(&[(0, 10, 30)]));
-        assert_eq!(tracker.settled(3), BTreeMap::new(), "the first is still open");
-        assert_eq!(tracker.settled(1), BTreeMap::from([(0, 30)]));
+        tracker.closed(3, &ranges(&[(0, 10, 30)]), Tallies::new());
+        assert_eq!(tracker.settled(3).offsets, BTreeMap::new(), "the first is still open");
+        assert_eq!(tracker.settled(1).offsets, BTreeMap::from([(0, 30)]));
         assert!(tracker.is_clean());
     }
 
     #[test]
     fn after_a_cut_the_new_start_is_committed_once_all_before_it_is_settled() {
         let mut tracker = Tracker::default();
-        tracker.closed(1, &ranges(&[(0, 100, 200), (1, 0, 5)]));
-        tracker.closed(2, &ranges(&[(0, 200, 250)]));
+        tracker.closed(1, &ranges(&[(0, 100, 200), (1, 0, 5)]), Tallies::new());
+        tracker.closed(2, &ranges(&[(0, 200, 250)]), Tallies::new());
         // Retention has passed the position.
-        assert_eq!(tracker.moved(0, 400), BTreeMap::new(), "100 to 250 are not stored yet");
+        assert_eq!(tracker.moved(0, 400).offsets, BTreeMap::new(), "100 to 250 are not stored yet");
         let all = [(1, 0), (1, 1), (2, 0)];
         assert_eq!(all.map(|(batch, partition)| tracker.counts(batch, partition)), [false, true, false]);
-        tracker.closed(3, &ranges(&[(0, 400, 430)]));
-        assert_eq!(tracker.settled(1), BTreeMap::from([(0, 200), (1, 5)]));
-        assert_eq!(tracker.settled(3), BTreeMap::new());
-        assert_eq!(tracker.settled(2), BTreeMap::from([(0, 430)]));
+        tracker.closed(3, &ranges(&[(0, 400, 430)]), Tallies::new());
+        assert_eq!(tracker.settled(1).offsets, BTreeMap::from([(0, 200), (1, 5)]));
+        assert_eq!(tracker.settled(3).offsets, BTreeMap::new());
+        assert_eq!(tracker.settled(2).offsets, BTreeMap::from([(0, 430)]));
         assert!(tracker.is_clean());
-        assert_eq!(tracker.moved(0, 500), BTreeMap::from([(0, 500)]), "nothing is open");
+        assert_eq!(tracker.moved(0, 500).offsets, BTreeMap::from([(0, 500)]), "nothing is open");
     }
 
     #[test]
     fn what_was_read_behind_the_place_of_a_cut_is_committed_up_to_there() {
         let mut tracker = Tracker::default();
-        tracker.closed(1, &ranges(&[(0, 100, 200)]));
-        tracker.closed(2, &ranges(&[(0, 200, 250)]));
-        assert_eq!(tracker.moved(0, 150), BTreeMap::new());
+        tracker.closed(1, &ranges(&[(0, 100, 200)]), Tallies::new());
+        tracker.closed(2, &ranges(&[(0, 200, 250)]), Tallies::new());
+        assert_eq!(tracker.moved(0, 150).offsets, BTreeMap::new());
         assert_eq!([1, 2].map(|batch| tracker.is_left(batch, 0)), [true, false]);
-        assert_eq!(tracker.settled(1), BTreeMap::from([(0, 150)]));
-        assert_eq!(tracker.settled(2), BTreeMap::from([(0, 150)]));
+        assert_eq!(tracker.settled(1).offsets, BTreeMap::from([(0, 150)]));
+        assert_eq!(tracker.settled(2).offsets, BTreeMap::from([(0, 150)]));
         assert!(tracker.is_clean());
     }
 
     #[test]
     fn a_batch_forgotten_after_a_cut_takes_the_new_start_along_if_it_is_read_again() {
         let mut tracker = Tracker::default();
-        tracker.closed(1, &ranges(&[(0, 100, 200), (1, 300, 350)]));
-        assert_eq!(tracker.moved(0, 400), BTreeMap::new());
-        assert_eq!(tracker.moved(1, 0), BTreeMap::new());
+        tracker.closed(1, &ranges(&[(0, 100, 200), (1, 300, 350)]), Tallies::new());
+        assert_eq!(tracker.moved(0, 400).offsets, BTreeMap::new());
+        assert_eq!(tracker.moved(1, 0).offsets, BTreeMap::new());
         assert_eq!([0, 1].map(|partition| tracker.is_left(1, partition)), [true, false]);
         // Of partition 1 nothing is left to read: its log is another one.
-        assert_eq!(tracker.forgotten(1), BTreeMap::from([(1, 0)]));
+        assert_eq!(tracker.forgotten(1).offsets, BTreeMap::from([(1, 0)]));
         assert!(tracker.is_clean());
     }
 
     #[test]
     fn partitions_that_wait_hold_up_no_others_of_their_batch() {
         let mut tracker = Tracker::default();
-        tracker.closed(1, &ranges(&[(0, 0, 10), (1, 0, 5)]));
-        tracker.closed(2, &ranges(&[(0, 10, 20), (1, 5, 8)]));
-        assert_eq!(tracker.settled_but(1, &BTreeSet::from([1])), BTreeMap::from([(0, 10)]));
-        assert_eq!(tracker.settled(2), BTreeMap::from([(0, 20)]));
-        assert_eq!(tracker.settled(1), BTreeMap::from([(1, 8)]));
+        tracker.closed(1, &ranges(&[(0, 0, 10), (1, 0, 5)]), Tallies::new());
+        tracker.closed(2, &ranges(&[(0, 10, 20), (1, 5, 8)]), Tallies::new());
+        assert_eq!(tracker.settled_but(1, &BTreeSet::from([1])).offsets, BTreeMap::from([(0, 10)]));
+        assert_eq!(tracker.settled(2).offsets, BTreeMap::from([(0, 20)]));
+        assert_eq!(tracker.settled(1).offsets, BTreeMap::from([(1, 8)]));
         assert!(tracker.is_clean());
+    }
+
+    fn tallies(of: &[(i32, u64)]) -> Tallies {
+        of.iter().map(|(partition, rows)| (*partition, Tally { rows: *rows, ..Tally::default() })).collect()
+    }
+
+    #[test]
+    fn records_count_once_with_the_offsets_that_pass_them() {
+        let mut tracker = Tracker::default();
+        tracker.closed(1, &ranges(&[(0, 0, 10), (1, 0, 5)]), tallies(&[(0, 10), (1, 4)]));
+        tracker.closed(2, &ranges(&[(0, 10, 20)]), tallies(&[(0, 7)]));
+        assert_eq!(tracker.open_events(), 21);
+        assert_eq!(tracker.settled(2), Settled::default(), "the first is still open");
+        tracker.recount(1, tallies(&[(0, 9), (1, 4)]));
+        let first = tracker.settled_but(1, &BTreeSet::from([0]));
+        assert_eq!((first.offsets, first.tallies), (BTreeMap::from([(1, 5)]), tallies(&[(1, 4)])));
+        let rest = tracker.settled(1);
+        assert_eq!((rest.offsets, rest.tallies), (BTreeMap::from([(0, 20)]), tallies(&[(0, 16)])));
+        assert_eq!((tracker.open_events(), tracker.settled(1)), (0, Settled::default()));
+    }
+
+    #[test]
+    fn what_is_stored_of_a_log_that_was_cut_counts_and_what_is_forgotten_does_not() {
+        let mut tracker = Tracker::default();
+        tracker.closed(1, &ranges(&[(0, 0, 10)]), tallies(&[(0, 10)]));
+        tracker.closed(2, &ranges(&[(0, 10, 20)]), tallies(&[(0, 7)]));
+        tracker.closed(3, &ranges(&[(0, 20, 30)]), tallies(&[(0, 3)]));
+        tracker.settled(2);
+        assert_eq!(tracker.moved(0, 5), Settled::default());
+        tracker.forgotten(3);
+        assert_eq!(tracker.settled(1).tallies, tallies(&[(0, 17)]));
+        assert_eq!(tracker.open_events(), 0);
     }
 
     proptest! {
@@ -375,13 +439,13 @@ mod tests {
             let mut tracker = Tracker::default();
             for batch in 0..20 {
                 let at = i64::try_from(batch).unwrap();
-                tracker.closed(batch, &ranges(&[(0, at, at + 1)]));
+                tracker.closed(batch, &ranges(&[(0, at, at + 1)]), Tallies::new());
             }
             let mut settled = [false; 20];
             let mut committed = 0;
             for batch in order {
                 settled[usize::try_from(batch).unwrap()] = true;
-                if let Some(next) = tracker.settled(batch).get(&0) {
+                if let Some(next) = tracker.settled(batch).offsets.get(&0) {
                     prop_assert!(*next > committed);
                     committed = *next;
                 }

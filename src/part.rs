@@ -87,7 +87,7 @@ impl Part {
             let read = read.iter().find(|(partition, _)| *partition == span.partition);
             let (first_timestamp, last_timestamp) =
                 read.map_or((-1, -1), |(_, range)| (range.first_timestamp, range.last_timestamp));
-            (span.partition, Range { first: span.first, next: span.next, first_timestamp, last_timestamp })
+            (span.partition, Range { first: span.first, next: span.next, first_timestamp, last_timestamp, records: 0 })
         };
         self.spans.iter().map(range).collect()
     }

@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
+use crate::ledger::Tally;
+
 /// Published by the group's driver and the consumer.
 #[derive(Debug, Clone)]
 pub struct KafkaProgress {
@@ -172,16 +174,14 @@ impl Latencies {
 /// Published by the pipeline.
 #[derive(Debug, Clone, Default)]
 pub struct PipelineProgress {
-    /// Records with a value, good or bad.
-    pub consumed: u64,
-    /// Records without a value (tombstones), skipped.
-    pub tombstones: u64,
-    /// Events that cannot become rows.
-    pub rejected: u64,
-    /// The same by class.
-    pub rejected_by_class: Classes,
-    /// Keys of events that no column has: each time that one came.
-    pub unknown_keys: u64,
+    /// What became of the records that are settled.
+    pub settled: Tally,
+    /// Records read, each time that one was.
+    pub read: u64,
+    /// Those among them that this process had read before.
+    pub read_again: u64,
+    /// Events read and not settled yet.
+    pub open: u64,
     /// Letters that the dead-letter topic has.
     pub dead_lettered: u64,
     /// Why nothing is read (a column that no event can fill, say), in a sentence with the cure.
@@ -205,6 +205,16 @@ impl Classes {
             Some((_, count)) => *count += more,
             None => self.0.push((class, more)),
         }
+    }
+
+    /// The count of a class.
+    pub fn get(&self, class: &str) -> u64 {
+        self.0.iter().find(|(name, _)| *name == class).map_or(0, |(_, count)| *count)
+    }
+
+    /// All together.
+    pub fn sum(&self) -> u64 {
+        self.0.iter().map(|(_, count)| count).sum()
     }
 }
 
@@ -266,6 +276,21 @@ pub async fn log_lines(progress: Progress, every: Duration) {
     }
 }
 
+/// Logs what became of all records since the start: the last line of a run.
+pub fn log_ledger(progress: &Progress, msg: &'static str) {
+    let PipelineProgress { settled, read, read_again, open, .. } = progress.pipeline.borrow().clone();
+    tracing::info!(
+        consumed_total = settled.events(),
+        inserted_total = settled.rows,
+        rejected_total = settled.rejected.sum(),
+        tombstones_total = settled.tombstones,
+        read_total = read,
+        read_again_total = read_again,
+        unsettled = open,
+        "{msg}"
+    );
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Counts {
     consumed: u64,
@@ -284,10 +309,10 @@ struct Step {
 impl Counts {
     fn of(progress: &Progress) -> Self {
         let (insert, pipeline) = (progress.insert.borrow(), progress.pipeline.borrow());
-        let errors = pipeline.rejected.saturating_add(insert.failed_attempts);
+        let errors = pipeline.settled.rejected.sum().saturating_add(insert.failed_attempts);
         Self {
-            consumed: pipeline.consumed,
-            inserted: insert.rows,
+            consumed: pipeline.settled.events(),
+            inserted: pipeline.settled.rows,
             batches: insert.batches,
             errors: errors.saturating_add(progress.kafka.borrow().errors),
         }
@@ -363,21 +388,23 @@ mod tests {
             kafka.partitions = vec![0, 1, 2];
             kafka.errors = 1;
         });
-        insert.send_modify(|insert| (insert.rows, insert.batches, insert.failed_attempts) = (990, 2, 20));
-        pipeline.send_modify(|pipeline| (pipeline.consumed, pipeline.rejected) = (1000, 300));
+        insert.send_modify(|insert| (insert.rows, insert.batches, insert.failed_attempts) = (995, 2, 20));
+        pipeline.send_modify(|pipeline| {
+            pipeline.settled.rows = 990;
+            pipeline.settled.rejected.add("server", 300);
+        });
         tokio::time::sleep(Duration::from_millis(10_001)).await;
-        pipeline.send_modify(|pipeline| pipeline.consumed = 1500);
+        pipeline.send_modify(|pipeline| pipeline.settled.rows = 1490);
         tokio::time::sleep(Duration::from_secs(10)).await;
         lines.abort();
         let head = "{\"ts\":\"1970-01-01T00:00:00.000000Z\",\"level\":\"INFO\",\"msg\":\"progress\",\
                     \"logger\":\"sandarb_consumer::progress\",";
-        let tail =
-            "\"inserted_total\":990,\"batches_total\":2,\"errors_total\":321,\"partitions\":3,\"state\":\"stable\"}\n";
+        let tail = "\"batches_total\":2,\"errors_total\":321,\"partitions\":3,\"state\":\"stable\"}\n";
         assert_eq!(
             captured.text(),
             format!(
-                "{head}\"consumed\":1000,\"inserted\":990,\"events_per_second\":100,\"consumed_total\":1000,{tail}\
-                 {head}\"consumed\":500,\"inserted\":0,\"events_per_second\":50,\"consumed_total\":1500,{tail}"
+                "{head}\"consumed\":1290,\"inserted\":990,\"events_per_second\":129,\"consumed_total\":1290,\"inserted_total\":990,{tail}\
+                 {head}\"consumed\":500,\"inserted\":500,\"events_per_second\":50,\"consumed_total\":1790,\"inserted_total\":1490,{tail}"
             )
         );
     }

@@ -116,7 +116,12 @@ impl Snapshot {
 
     /// Rejected events, failed insert attempts and Kafka errors.
     pub fn errors(&self) -> u64 {
-        self.pipeline.rejected.saturating_add(self.insert.failed_attempts).saturating_add(self.kafka.errors)
+        self.pipeline
+            .settled
+            .rejected
+            .sum()
+            .saturating_add(self.insert.failed_attempts)
+            .saturating_add(self.kafka.errors)
     }
 
     /// Whether Kafka has given proof of life lately.

@@ -13,7 +13,7 @@ use crate::batch::Shape;
 use crate::clickhouse::inserter::Inserter;
 use crate::clickhouse::schema::{Dedup, DescribeError, Schema};
 use crate::config::{Config, Isolation};
-use crate::dead_letter::DeadLetters;
+use crate::dead_letter::{DeadLetters, no_rejects};
 use crate::decode::Origin;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::connection::{ConnectOptions, SecurityError};
@@ -22,6 +22,7 @@ use crate::kafka::error::{GroupRefused, KafkaError};
 use crate::kafka::fetching::FetchSettings;
 use crate::kafka::group::state::GroupSettings;
 use crate::kafka::producer::Producer;
+use crate::ledger::Tally;
 use crate::pipeline::{Pipeline, PipelineSettings};
 use crate::progress::{self, InsertProgress, KafkaProgress, Memory, PipelineProgress, Progress};
 use crate::reason_log::{Standing, watch_reasons};
@@ -97,7 +98,11 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let (kafka, kafka_out) = watch::channel(KafkaProgress::default());
     let (insert, insert_out) = watch::channel(InsertProgress::default());
     let memory = Memory { budget: config.memory_budget, ..Memory::default() };
-    let (pipeline, pipeline_out) = watch::channel(PipelineProgress { memory, ..PipelineProgress::default() });
+    let (pipeline, pipeline_out) = watch::channel(PipelineProgress {
+        memory,
+        settled: Tally { rejected: no_rejects(), ..Tally::default() },
+        ..PipelineProgress::default()
+    });
     let (stall, stall_out) = watch::channel(Duration::ZERO);
     let progress = Progress { kafka: kafka_out, insert: insert_out, pipeline: pipeline_out, stall: stall_out };
     let (standing, standing_out) = watch::channel(Standing::new());
@@ -105,7 +110,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let (end_admin, admin_end) = watch::channel(false);
     tokio::spawn(admin::serve(listener, health, admin_end));
     tokio::spawn(watch_reasons(progress.clone(), standing));
-    tokio::spawn(progress::log_lines(progress, PROGRESS_LINE));
+    tokio::spawn(progress::log_lines(progress.clone(), PROGRESS_LINE));
     tokio::spawn(watch_loop(stall));
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -155,9 +160,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         () = late => Err(RunError::SlowStop { limit }),
     };
     end_admin.send_replace(true);
-    if ended.is_ok() {
-        info!("stopped");
-    }
+    progress::log_ledger(&progress, if ended.is_ok() { "stopped" } else { "ended" });
     ended
 }
 

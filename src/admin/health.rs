@@ -78,8 +78,8 @@ impl Snapshot {
             status: self.verdict(now),
             kafka_connected: self.kafka_connected(now),
             clickhouse_connected: self.insert.connected,
-            events_consumed: self.pipeline.consumed,
-            events_inserted: self.insert.rows,
+            events_consumed: self.pipeline.settled.events(),
+            events_inserted: self.pipeline.settled.rows,
             batches_flushed: self.insert.batches,
             errors: self.errors(),
             last_flush_at: self.insert.last_stored_at.map_or_else(String::new, timestamp),
@@ -128,9 +128,14 @@ impl Snapshot {
                 blocked: insert.blocked,
             },
             events: EventStatus {
-                consumed: pipeline.consumed,
-                tombstones: pipeline.tombstones,
-                rejected: pipeline.rejected,
+                consumed: pipeline.settled.events(),
+                inserted: pipeline.settled.rows,
+                tombstones: pipeline.settled.tombstones,
+                rejected: pipeline.settled.rejected.sum(),
+                open: pipeline.open,
+                read: pipeline.read,
+                read_again: pipeline.read_again,
+                uncommitted_batches: pipeline.uncommitted_batches,
                 dead_lettered: pipeline.dead_lettered,
                 blocked: pipeline.blocked,
                 dead_letters_blocked: pipeline.letters_blocked,
@@ -251,9 +256,16 @@ struct ClickHouseStatus {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct EventStatus {
+    /// Settled: inserted or rejected.
     consumed: u64,
+    inserted: u64,
     tombstones: u64,
     rejected: u64,
+    /// Read and not settled.
+    open: u64,
+    read: u64,
+    read_again: u64,
+    uncommitted_batches: usize,
     dead_lettered: u64,
     blocked: Option<String>,
     dead_letters_blocked: Option<String>,

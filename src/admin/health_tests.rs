@@ -21,10 +21,10 @@ fn healthy(now: Instant) -> Snapshot {
 async fn the_nine_fields_in_the_order_and_form_of_the_original() {
     let now = Instant::now();
     let mut snapshot = healthy(now);
-    snapshot.pipeline.consumed = 1234;
-    snapshot.pipeline.tombstones = 99;
-    snapshot.pipeline.rejected = 1;
-    snapshot.insert.rows = 1233;
+    snapshot.pipeline.settled.tombstones = 99;
+    snapshot.pipeline.settled.rejected.add("invalid_json", 1);
+    snapshot.pipeline.settled.rows = 1233;
+    snapshot.insert.rows = 2000;
     snapshot.insert.batches = 5;
     snapshot.insert.failed_attempts = 20;
     snapshot.insert.last_stored_at = Some(at(STARTED + 1_800_000_007));
@@ -63,7 +63,7 @@ async fn a_member_without_partitions_and_errors_of_the_past_are_healthy() {
     let mut snapshot = healthy(now);
     snapshot.kafka.errors = 7;
     snapshot.insert.failed_attempts = 7;
-    snapshot.pipeline.rejected = 7;
+    snapshot.pipeline.settled.rejected.add("server", 7);
     assert_eq!(snapshot.health(at(STARTED), now).status, Status::Healthy);
 }
 
@@ -81,7 +81,7 @@ async fn status_tells_everything() {
     snapshot.insert.rows = 10;
     snapshot.insert.dedup = Some("window 10000".to_owned());
     snapshot.insert.last_stored_at = Some(at(STARTED));
-    snapshot.pipeline.tombstones = 2;
+    snapshot.pipeline.settled.tombstones = 2;
     snapshot.kafka.rebalances = 2;
     snapshot.kafka.ends.insert(0, End { readable: 100, log: 107 });
     snapshot.kafka.positions.insert(0, 60);
@@ -127,8 +127,8 @@ async fn status_tells_everything() {
                 "blocked": null
             },
             "events": {
-                "consumed": 0, "tombstones": 2, "rejected": 0, "dead_lettered": 0, "blocked": null,
-                "dead_letters_blocked": null
+                "consumed": 0, "inserted": 0, "tombstones": 2, "rejected": 0, "open": 0, "read": 0, "read_again": 0,
+                "uncommitted_batches": 0, "dead_lettered": 0, "blocked": null, "dead_letters_blocked": null
             }
         })
     );

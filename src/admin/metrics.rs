@@ -49,25 +49,56 @@ const FAMILIES: &[Family] = &[
     ("sandarb_consumer_clickhouse_connected", Kind::Gauge, "1 when the last contact was good.", |view, out| {
         out.number(u64::from(view.snapshot.insert.connected));
     }),
-    ("sandarb_consumer_events_consumed_total", Kind::Counter, "Records with a value, good or bad.", |view, out| {
-        out.number(view.snapshot.pipeline.consumed);
+    (
+        "sandarb_consumer_events_consumed_total",
+        Kind::Counter,
+        "Events settled: inserted or rejected, whatever was read again on the way.",
+        |view, out| out.number(view.snapshot.pipeline.settled.events()),
+    ),
+    ("sandarb_consumer_events_inserted_total", Kind::Counter, "Events settled as rows of the table.", |view, out| {
+        out.number(view.snapshot.pipeline.settled.rows);
     }),
-    ("sandarb_consumer_events_inserted_total", Kind::Counter, "Rows stored.", |view, out| {
-        out.number(view.snapshot.insert.rows);
+    (
+        "sandarb_consumer_events_rejected_total",
+        Kind::Counter,
+        "Events settled as dead-letter records, or skipped where there is no topic for them.",
+        |view, out| {
+            for (class, count) in &view.snapshot.pipeline.settled.rejected.0 {
+                out.put(format_args!("{{class=\"{class}\"}} {count}"));
+            }
+        },
+    ),
+    ("sandarb_consumer_events_open", Kind::Gauge, "Events read and not settled yet.", |view, out| {
+        out.number(view.snapshot.pipeline.open);
     }),
-    ("sandarb_consumer_events_rejected_total", Kind::Counter, "Events that cannot become rows.", |view, out| {
-        for (class, count) in &view.snapshot.pipeline.rejected_by_class.0 {
-            out.put(format_args!("{{class=\"{class}\"}} {count}"));
-        }
+    ("sandarb_consumer_records_read_total", Kind::Counter, "Records read, each time that one was.", |view, out| {
+        out.number(view.snapshot.pipeline.read);
     }),
+    (
+        "sandarb_consumer_records_read_again_total",
+        Kind::Counter,
+        "Records read that this process had read before, as after a refusal or a rebalance.",
+        |view, out| out.number(view.snapshot.pipeline.read_again),
+    ),
+    (
+        "sandarb_consumer_insert_rows_total",
+        Kind::Counter,
+        "Rows of all inserts that ClickHouse confirmed, among them those that another replica has to send again.",
+        |view, out| out.number(view.snapshot.insert.rows),
+    ),
     ("sandarb_consumer_dead_letters_total", Kind::Counter, "Letters that the dead-letter topic has.", |view, out| {
         out.number(view.snapshot.pipeline.dead_lettered);
     }),
-    ("sandarb_consumer_tombstones_total", Kind::Counter, "Records without a value, skipped.", |view, out| {
-        out.number(view.snapshot.pipeline.tombstones);
-    }),
+    (
+        "sandarb_consumer_tombstones_total",
+        Kind::Counter,
+        "Records without a value, settled by skipping them.",
+        |view, out| {
+            out.number(view.snapshot.pipeline.settled.tombstones);
+        },
+    ),
     ("sandarb_consumer_unknown_keys_total", Kind::Counter, "Keys of events that no column has.", |view, out| {
-        out.number(view.snapshot.pipeline.unknown_keys);
+        out.number(view.snapshot.pipeline.settled.unknown_keys);
     }),
     ("sandarb_consumer_batches_flushed_total", Kind::Counter, "Inserts stored.", |view, out| {
         out.number(view.snapshot.insert.batches);
@@ -303,7 +334,7 @@ mod tests {
         let mut snapshot = Snapshot { stall: Duration::from_micros(1_500), ..Snapshot::default() };
         snapshot.insert.took.add(Duration::from_millis(30));
         snapshot.insert.took.add(Duration::from_secs(60));
-        snapshot.pipeline.rejected_by_class.add("invalid_json", 3);
+        snapshot.pipeline.settled.rejected.add("invalid_json", 3);
         snapshot.kafka.ends.insert(7, End { readable: 10, log: 12 });
         snapshot.kafka.positions.insert(7, 4);
         let started = UNIX_EPOCH + Duration::from_micros(1_770_458_400_000_007);

@@ -34,6 +34,10 @@ pub enum Class {
 }
 
 impl Class {
+    /// All of them, for counters that exist before the first event.
+    pub const ALL: [Self; 6] =
+        [Self::InvalidUtf8, Self::InvalidJson, Self::NotAnObject, Self::TooDeep, Self::InvalidValue, Self::OutOfRange];
+
     /// The class in one word, for headers and metrics.
     pub fn name(self) -> &'static str {
         match self {
@@ -67,5 +71,25 @@ impl Fault {
 
     pub(super) fn range(reason: impl Into<String>) -> Self {
         Self { class: Class::OutOfRange, reason: reason.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_is_among_all() {
+        let number = |class: Class| match class {
+            Class::InvalidUtf8 => 0,
+            Class::InvalidJson => 1,
+            Class::NotAnObject => 2,
+            Class::TooDeep => 3,
+            Class::InvalidValue => 4,
+            // A new last one makes `ALL` as long as its number and one.
+            Class::OutOfRange => 5,
+        };
+        assert!(Class::ALL.iter().enumerate().all(|(at, class)| number(*class) == at));
+        assert_eq!(Class::ALL.len(), number(Class::OutOfRange) + 1);
     }
 }

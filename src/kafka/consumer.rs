@@ -186,6 +186,11 @@ impl Consumer {
         told.or_else(|| self.acknowledged(partition))
     }
 
+    /// The id of the topic of the present assignment; 0 without one, or when the broker does not tell.
+    pub fn topic_id(&self) -> u128 {
+        self.assignment.as_ref().map_or(0, |assignment| assignment.topic_id)
+    }
+
     /// Bytes held: of the answer being read, and of the buffer for decompressed records.
     pub fn held(&self) -> (usize, usize) {
         match &self.reader {

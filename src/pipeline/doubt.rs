@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::isolation::Isolation;
 use super::{Headway, Job, Phase, Pipeline, Search, Slot};
 use crate::clickhouse::schema::Dedup;
+use crate::ledger::Tallies;
 use crate::offsets::Ranges;
 use crate::part::{Part, Plan};
 
@@ -42,7 +43,7 @@ impl Pipeline {
         for (partition, (from, resume)) in &plan.own {
             ranges.passed(*partition, *from, *resume);
         }
-        self.tracker.closed(batch, &ranges);
+        self.tracker.closed(batch, &ranges, Tallies::new());
         self.isolation = Some(Search {
             isolation: Isolation::of(batch, plan.parts),
             from: plan.own.iter().map(|(partition, (from, _))| (*partition, *from)).collect(),

@@ -14,6 +14,7 @@ use crate::batch::{Batch, Taken};
 use crate::clickhouse::inserter::Insert;
 use crate::dead_letter::{Letter, Reason};
 use crate::kafka::records::reader::Record;
+use crate::ledger::{Tallies, add_all};
 use crate::offsets::{Ranges, next_after};
 use crate::part::{Part, Span};
 
@@ -31,6 +32,8 @@ pub(super) struct Built {
 pub(super) struct Rest {
     part: Part,
     letters: Vec<Letter>,
+    /// What becomes of its records once it is stored.
+    tallies: Tallies,
     /// The record of its only row.
     only: Option<Letter>,
 }
@@ -67,6 +70,8 @@ pub(super) struct Isolation {
     letters: Vec<Letter>,
     /// Rows that the server refuses, as letters.
     isolated: Vec<Letter>,
+    /// What became of the records of parts that are done, without the rows in `isolated`.
+    tallies: Tallies,
     /// Inserts of this round.
     inserts: u32,
     /// An insert from here may have stored what is in it, at the address that was asked then.
@@ -104,6 +109,7 @@ impl Isolation {
             done: Vec::new(),
             letters: Vec::new(),
             isolated: Vec::new(),
+            tallies: Tallies::new(),
             inserts: 0,
             in_doubt: false,
         }
@@ -185,11 +191,12 @@ impl Isolation {
             return;
         }
         for Reading { part, batch, only } in std::mem::take(&mut self.reading) {
-            let (insert, letters) = batch.close_as(&part);
+            let (insert, letters, tallies) = batch.close_as(&part);
             match insert {
-                Some(insert) => self.ready.push_back(Built { insert, rest: Rest { part, letters, only } }),
+                Some(insert) => self.ready.push_back(Built { insert, rest: Rest { part, letters, tallies, only } }),
                 None => {
                     self.letters.extend(letters);
+                    add_all(&mut self.tallies, &tallies);
                     self.done.push(part);
                 }
             }
@@ -215,6 +222,7 @@ impl Isolation {
     /// A part is stored.
     pub(super) fn stored(&mut self, rest: Rest) {
         self.letters.extend(rest.letters);
+        add_all(&mut self.tallies, &rest.tallies);
         self.done.push(rest.part);
     }
 
@@ -222,6 +230,10 @@ impl Isolation {
     pub(super) fn refused(&mut self, rest: Rest, reason: Reason) -> Refused {
         if let Some(letter) = rest.only {
             self.letters.extend(rest.letters);
+            add_all(&mut self.tallies, &rest.tallies);
+            if let Some(tally) = self.tallies.get_mut(&letter.partition) {
+                tally.rows = tally.rows.saturating_sub(1);
+            }
             self.isolated.push(letter.because(reason));
             return Refused::Isolated;
         }
@@ -276,10 +288,13 @@ impl Isolation {
         self.isolated.len()
     }
 
-    /// The dead letters of the whole batch.
-    pub(super) fn into_letters(mut self) -> Vec<Letter> {
+    /// The dead letters of the whole batch, and what became of its records.
+    pub(super) fn into_outcome(mut self) -> (Vec<Letter>, Tallies) {
+        for letter in &self.isolated {
+            self.tallies.entry(letter.partition).or_default().rejected.add(letter.reason.class, 1);
+        }
         self.letters.append(&mut self.isolated);
-        self.letters
+        (self.letters, self.tallies)
     }
 }
 

@@ -12,6 +12,7 @@ impl Pipeline {
             Event::Assigned { partitions, plan } => {
                 info!(?partitions, "assigned");
                 self.begin_era();
+                self.seen.of_topic(self.consumer.topic_id());
                 self.assigned = partitions.into_iter().collect();
                 self.hold_until = None;
                 match self.phase {

@@ -11,6 +11,7 @@ mod membership;
 mod outcome;
 mod reading;
 mod refused;
+mod seen;
 mod uncommitted;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +39,7 @@ use crate::shutdown::{Stop, requested};
 use guard::Guard;
 use isolation::{Isolation, Rest};
 use mail::Mailbox;
+use seen::Seen;
 use uncommitted::{MAX_UNCOMMITTED, Uncommitted};
 
 /// What the loop is told.
@@ -69,6 +71,7 @@ pub struct Pipeline {
     doubts: Vec<Part>,
     mailbox: Mailbox,
     guard: Guard,
+    seen: Seen,
     assigned: BTreeSet<i32>,
     /// Partitions that are not read, because their dead letters are late.
     held: BTreeSet<i32>,
@@ -214,6 +217,7 @@ impl Pipeline {
             doubts: Vec::new(),
             mailbox: Mailbox::new(dead_letters),
             guard: Guard::default(),
+            seen: Seen::default(),
             assigned: BTreeSet::new(),
             held: BTreeSet::new(),
             settings,
@@ -318,10 +322,10 @@ impl Pipeline {
     }
 
     fn close(&mut self, why: Why) {
-        let Closed { ranges, insert, letters, why } = self.batch.close(why);
+        let Closed { ranges, insert, letters, tallies, why } = self.batch.close(why);
         let batch = self.next_batch;
         self.next_batch += 1;
-        self.tracker.closed(batch, &ranges);
+        self.tracker.closed(batch, &ranges, tallies);
         if insert.is_some() || self.is_full() {
             self.waiting = Some(Pending { batch, era: self.era, ranges, insert, letters, why });
         } else {

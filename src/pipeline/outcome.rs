@@ -9,7 +9,8 @@ use super::mail::Mail;
 use super::{Phase, Pipeline, Sent, millis};
 use crate::clickhouse::inserter::Ended;
 use crate::dead_letter::{Delivered, Letter};
-use crate::offsets::Ranges;
+use crate::ledger::Tally;
+use crate::offsets::{Ranges, Settled};
 use crate::part::Part;
 
 impl Pipeline {
@@ -62,10 +63,8 @@ impl Pipeline {
         } else {
             // The partitions without a letter wait for nothing.
             let waiting = letters.iter().map(|letter| letter.partition).collect();
-            let moved = self.tracker.settled_but(batch, &waiting);
-            if !moved.is_empty() {
-                self.consumer.commit(&moved);
-            }
+            let settled = self.tracker.settled_but(batch, &waiting);
+            self.settled(&settled);
             self.mailbox.push(Mail { batch, era: self.era, letters });
         }
         if self.tracker.is_open(batch) {
@@ -124,28 +123,53 @@ impl Pipeline {
     }
 
     fn commit(&mut self, batch: u64) {
-        let moved = self.tracker.settled(batch);
+        let settled = self.tracker.settled(batch);
         let tracker = &self.tracker;
         self.unsettled.retain(|batch, _| tracker.is_open(*batch));
-        if !moved.is_empty() {
-            self.consumer.commit(&moved);
+        self.settled(&settled);
+    }
+
+    /// Commits what is settled, and counts what became of it.
+    fn settled(&mut self, settled: &Settled) {
+        if !settled.offsets.is_empty() {
+            self.consumer.commit(&settled.offsets);
         }
+        for (partition, next) in &settled.offsets {
+            self.seen.settled(*partition, *next);
+        }
+        self.count(settled.tallies.values());
+    }
+
+    /// Counts records whose fate is settled.
+    fn count<'t>(&self, tallies: impl Iterator<Item = &'t Tally>) {
+        let open = self.open_events();
+        self.progress.send_modify(|progress| {
+            tallies.for_each(|tally| progress.settled.add(tally));
+            progress.open = open;
+        });
+    }
+
+    /// Events that were read and are not settled.
+    pub(super) fn open_events(&self) -> u64 {
+        self.tracker.open_events() + self.batch.events()
     }
 
     /// A partition's log was cut and goes on where the consumer stands now.
     pub(super) fn commit_from_here(&mut self, partition: i32) {
         let Some(to) = self.consumer.position(partition) else { return };
-        let mut moved = self.tracker.moved(partition, to);
+        let mut settled = self.tracker.moved(partition, to);
         for parts in self.unsettled.values_mut() {
             parts.retain(|part| part.spans().iter().all(|span| span.partition != partition));
         }
         // Before what is committed nothing is open; and a log that is shorter now could grow over the commit.
-        if self.consumer.committed(partition).is_some_and(|committed| to < committed) {
-            self.uncommitted.moved(partition, self.consumer.acknowledged(partition));
-            self.tell_uncommitted();
-            moved.insert(partition, to);
+        let shorter = self.consumer.committed(partition).is_some_and(|committed| to < committed);
+        if shorter {
+            settled.offsets.insert(partition, to);
         }
-        self.consumer.commit(&moved);
+        self.uncommitted.moved(partition, to, self.consumer.acknowledged(partition).filter(|_| shorter));
+        self.tell_uncommitted();
+        self.seen.moved(partition, to);
+        self.settled(&settled);
     }
 
     /// Where a batch that is not settled begins, in the partitions whose logs may still hold something of it.
@@ -156,10 +180,8 @@ impl Pipeline {
 
     /// A closed batch will not be settled.
     pub(super) fn forget(&mut self, batch: u64) {
-        let moved = self.tracker.forgotten(batch);
-        if !moved.is_empty() {
-            self.consumer.commit(&moved);
-        }
+        let settled = self.tracker.forgotten(batch);
+        self.settled(&settled);
     }
 
     /// Whether no log of such a batch was cut meanwhile.

@@ -3,11 +3,12 @@
 use tokio::time::Instant;
 use tracing::{error, warn};
 
+use super::seen::Run;
 use super::{HOPELESS_DESCRIBE, HOPELESS_PAUSE, Pipeline, SLICE, SLICE_BYTES, Slot};
 use crate::batch::Taken;
 use crate::decode::Reject;
 use crate::kafka::records::reader::Item;
-use crate::progress::{Classes, Memory};
+use crate::progress::Memory;
 
 impl Pipeline {
     /// Reads a slice of what is at hand into the batch.
@@ -16,11 +17,8 @@ impl Pipeline {
             return self.fill_parts();
         }
         let now = Instant::now();
-        let mut consumed = 0;
-        let mut tombstones = 0;
-        let mut rejected = 0;
-        let mut classes = Classes::default();
-        let mut bytes = 0;
+        let mut run = Run::default();
+        let (mut rows, mut rejected, mut unlogged, mut bytes) = (0_u64, 0_u64, 0_u64, 0);
         for _ in 0..SLICE {
             // By reference: a record moved is stored and loaded again in other pieces, which has to wait for the stores.
             match &self.consumer.read() {
@@ -28,22 +26,25 @@ impl Pipeline {
                 Some(Item::Passed { partition, from, next }) => self.batch.passed(*partition, *from, *next, now),
                 Some(Item::Record(record)) => {
                     bytes += record.value.map_or(0, <[u8]>::len);
+                    self.seen.count(&mut run, record.partition, record.offset);
                     match self.batch.take(record, now) {
                         Taken::Row => {
-                            consumed += 1;
+                            rows += 1;
                             self.guard.read();
                         }
-                        Taken::Tombstone => tombstones += 1,
+                        Taken::Tombstone => {}
                         Taken::Rejected(reject) => {
-                            consumed += 1;
-                            rejected += 1;
-                            classes.add(reject.class.name(), 1);
                             if let Some(column) = &reject.column {
                                 self.guard.failed_on(column);
                             }
-                            if rejected == 1 || !self.mailbox.is_on() {
-                                let place = (record.partition, record.offset);
-                                log_reject(&self.settings.origin.topic, place, &reject, self.mailbox.is_on());
+                            if self.seen.is_new(record.partition, record.offset) {
+                                rejected += 1;
+                                if rejected == 1 || !self.mailbox.is_on() {
+                                    let place = (record.partition, record.offset);
+                                    log_reject(&self.settings.origin.topic, place, &reject, self.mailbox.is_on());
+                                } else {
+                                    unlogged += 1;
+                                }
                             }
                             if self.guard.hopeless_column().is_some() {
                                 break;
@@ -60,18 +61,15 @@ impl Pipeline {
                 break;
             }
         }
-        if rejected > 1 && self.mailbox.is_on() {
-            warn!(rejected, "more events cannot be read; each becomes a dead letter");
+        self.seen.end(&run);
+        if unlogged > 0 {
+            warn!(rejected = unlogged, "more events cannot be read; each becomes a dead letter");
         }
-        let unknown_keys = self.batch.unknown_keys_seen();
+        let open = self.open_events();
         self.progress.send_modify(|progress| {
-            progress.consumed += consumed;
-            progress.tombstones += tombstones;
-            progress.rejected += rejected;
-            for (class, count) in classes.0 {
-                progress.rejected_by_class.add(class, count);
-            }
-            progress.unknown_keys += unknown_keys;
+            progress.read += run.read;
+            progress.read_again += run.again;
+            progress.open = open;
         });
         self.tell_memory();
         for key in self.batch.new_unknown_keys() {
@@ -79,7 +77,7 @@ impl Pipeline {
         }
         if let Some(column) = self.guard.hopeless_column().map(str::to_owned) {
             self.stop_for_column(&column);
-        } else if consumed > rejected {
+        } else if rows > 0 {
             self.unblock();
         }
     }
@@ -126,7 +124,8 @@ impl Pipeline {
     }
 }
 
-fn log_reject(topic: &str, (partition, offset): (i32, i64), reject: &Reject, kept: bool) {
+/// Logs a record that cannot be a row.
+pub(super) fn log_reject(topic: &str, (partition, offset): (i32, i64), reject: &Reject, kept: bool) {
     let (class, column, reason) = (reject.class.name(), &reject.column, &reject.reason);
     if kept {
         warn!(topic, partition, offset, class, column, reason, "an event cannot be read; it becomes a dead letter");

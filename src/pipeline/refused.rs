@@ -4,11 +4,13 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::isolation::{Isolation, Refused, Rest};
+use super::reading::log_reject;
+use super::seen::Run;
 use super::{HOPELESS_PAUSE, Phase, Pipeline, SLICE, SLICE_BYTES, Search};
 use crate::batch::Taken;
 use crate::clickhouse::error::Failure;
 use crate::clickhouse::inserter::Ended;
-use crate::dead_letter::{Letter, Reason, SERVER};
+use crate::dead_letter::{Letter, Reason};
 use crate::kafka::records::reader::Item;
 use crate::offsets::Ranges;
 
@@ -51,10 +53,8 @@ impl Pipeline {
     /// Reads a slice of what is at hand into the parts of the search.
     pub(super) fn fill_parts(&mut self) {
         let now = Instant::now();
-        let Some(Search { isolation, inherited, .. }) = &mut self.isolation else { return };
-        let mut consumed = 0;
-        let mut rejected = 0;
-        let mut tombstones = 0;
+        let Some(Search { isolation, .. }) = &mut self.isolation else { return };
+        let mut run = Run::default();
         let mut bytes = 0;
         for _ in 0..SLICE {
             if bytes >= SLICE_BYTES {
@@ -63,14 +63,13 @@ impl Pipeline {
             match self.consumer.read() {
                 Some(Item::Record(record)) => {
                     bytes += record.value.map_or(0, <[u8]>::len);
-                    match isolation.take(&record, now) {
-                        Some(Taken::Row) => consumed += 1,
-                        Some(Taken::Tombstone) => tombstones += 1,
-                        Some(Taken::Rejected(_)) => {
-                            consumed += 1;
-                            rejected += 1;
-                        }
-                        None => {}
+                    let Some(taken) = isolation.take(&record, now) else { continue };
+                    self.seen.count(&mut run, record.partition, record.offset);
+                    if let Taken::Rejected(reject) = taken
+                        && self.seen.is_new(record.partition, record.offset)
+                    {
+                        let place = (record.partition, record.offset);
+                        log_reject(&self.settings.origin.topic, place, &reject, self.mailbox.is_on());
                     }
                 }
                 // Where the partition stands is asked of the consumer.
@@ -78,14 +77,11 @@ impl Pipeline {
                 None => break,
             }
         }
-        // What this process has read before was counted then.
-        if inherited.is_some() {
-            self.progress.send_modify(|progress| {
-                progress.consumed += consumed;
-                progress.tombstones += tombstones;
-                progress.rejected += rejected;
-            });
-        }
+        self.seen.end(&run);
+        self.progress.send_modify(|progress| {
+            progress.read += run.read;
+            progress.read_again += run.again;
+        });
     }
 
     /// An insert of a part has ended.
@@ -144,18 +140,16 @@ impl Pipeline {
     fn found(&mut self) {
         let Some(Search { isolation, resume, inherited, .. }) = self.isolation.take() else { return };
         let (batch, found, parts) = (isolation.batch, isolation.found(), isolation.parts());
-        let mut letters = isolation.into_letters();
-        // Those of other partitions are written by their owners, who find the same.
+        let (mut letters, mut tallies) = isolation.into_outcome();
+        // Those of other partitions are written, and counted, by their owners, who find the same.
         letters.retain(|letter| self.assigned.contains(&letter.partition));
+        tallies.retain(|partition, _| self.assigned.contains(partition));
+        self.tracker.recount(batch, tallies);
         if found == 0 {
             info!("what may have been stored before is stored now");
         } else {
             info!(refused_rows = found, "found the rows that ClickHouse refuses; the others are stored");
         }
-        self.progress.send_modify(|progress| {
-            progress.rejected += found as u64;
-            progress.rejected_by_class.add(SERVER, found as u64);
-        });
         self.unblock();
         if self.mailbox.is_on() {
             self.stored(batch, letters, parts);

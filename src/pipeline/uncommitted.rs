@@ -37,14 +37,18 @@ impl Uncommitted {
         });
     }
 
-    /// The log of a partition was cut: its offsets of before are committed no more. `acknowledged` is what the
-    /// coordinator has of it now.
-    pub(super) fn moved(&mut self, partition: i32, acknowledged: Option<i64>) {
-        self.batches.retain(|_, next| {
-            next.remove(&partition);
-            !next.is_empty()
-        });
-        self.void.extend(acknowledged.map(|offset| (partition, offset)));
+    /// The log of a partition was cut and goes on at `to`: what was stored of it before is committed no further. `void`
+    /// is what the coordinator has of it now, where that is beyond `to`: it acknowledges nothing of what comes after.
+    pub(super) fn moved(&mut self, partition: i32, to: i64, void: Option<i64>) {
+        for next in self.batches.values_mut() {
+            if void.is_some() {
+                next.remove(&partition);
+            } else if let Some(next) = next.get_mut(&partition) {
+                *next = to.min(*next);
+            }
+        }
+        self.batches.retain(|_, next| !next.is_empty());
+        self.void.extend(void.map(|offset| (partition, offset)));
     }
 
     /// An assignment is over.
@@ -100,10 +104,21 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_was_cut_is_acknowledged_where_it_goes_on() {
+        let mut uncommitted = Uncommitted::default();
+        uncommitted.stored(1, next(&[(0, 200)]));
+        uncommitted.moved(0, 150, None);
+        uncommitted.acknowledged(|_| Some(100));
+        assert_eq!(uncommitted.len(), 1);
+        uncommitted.acknowledged(|_| Some(150));
+        assert_eq!(uncommitted.len(), 0);
+    }
+
+    #[test]
     fn what_was_acknowledged_before_a_log_was_cut_acknowledges_nothing_after() {
         let mut uncommitted = Uncommitted::default();
         uncommitted.stored(1, next(&[(0, 200), (1, 5)]));
-        uncommitted.moved(0, Some(150));
+        uncommitted.moved(0, 20, Some(150));
         uncommitted.stored(2, next(&[(0, 30)]));
         uncommitted.acknowledged(|partition| (partition == 0).then_some(150));
         assert_eq!(uncommitted.len(), 2);

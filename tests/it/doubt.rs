@@ -66,6 +66,7 @@ fn another_address_is_asked_after_a_refusal_and_never_while_an_outcome_is_unknow
     let bench = Bench::shared("addresses");
     let there = bench.elsewhere(bench.kafka, &second);
     there.create_table(crate::harness::bench::SHIPPED);
+    bench.books.set_apart("two tables");
     let proxy = Proxy::start(bench.clickhouse.port, &[Fault::LostAnswer, Fault::Silence, Fault::CutBody, Fault::Pass]);
     let url = format!("{},{}", proxy.url(), second.url());
     let consumer = bench.start(&[("CLICKHOUSE_URL", &url), ("CLICKHOUSE_TIMEOUT_MS", "1000")]);

@@ -150,8 +150,8 @@ fn a_kill_while_a_stop_waits_for_its_last_insert() {
     let gone = bench.start(&[session[0], session[1], ("BATCH_TIMEOUT_MS", "600000")]);
     let all = bench.produce(300);
     gone.wait(LIMIT, "all events are held", || {
-        let consumed = gone.health()?.1["events_consumed"].as_u64();
-        if consumed == Some(all.end) { Ok(()) } else { Err(format!("{consumed:?}")) }
+        let open = gone.status()?["events"]["open"].as_u64();
+        if open == Some(all.end) { Ok(()) } else { Err(format!("{open:?}")) }
     });
     clickhouse.signal("STOP");
     gone.signal("TERM");

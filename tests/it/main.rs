@@ -36,6 +36,7 @@ mod harness;
 mod health;
 mod health_port;
 mod isolation;
+mod ledger;
 mod limits;
 mod log_changes;
 mod log_starts;

@@ -163,7 +163,7 @@ impl World {
                 return self.commit(&mut group, &member.commits, Some(parts));
             }
             let places: Vec<_> =
-                isolation.into_letters().iter().map(|letter| (letter.partition, letter.offset)).collect();
+                isolation.into_outcome().0.iter().map(|letter| (letter.partition, letter.offset)).collect();
             self.lettered.extend(own(&places));
             member.settle(plan.own.into_iter().map(|(index, (_, to))| (index, to)), Vec::new());
             self.commit(&mut group, &member.commits, None);
@@ -193,7 +193,7 @@ impl World {
                         return self.commit(&mut group, &member.commits, Some(member.unsettled));
                     }
                     parts = isolation.parts();
-                    letters = isolation.into_letters();
+                    letters = isolation.into_outcome().0;
                 }
             }
             let late = !calm && self.dice.one_in(4);

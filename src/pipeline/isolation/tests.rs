@@ -91,7 +91,7 @@ fn search(refused: &[(i32, i64)]) -> Played {
             }
         }
     }
-    let letters = isolation.into_letters();
+    let letters = isolation.into_outcome().0;
     (inserts, letters.iter().map(|letter| (letter.partition, letter.offset, letter.reason.class)).collect())
 }
 

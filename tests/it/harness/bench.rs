@@ -12,6 +12,7 @@ use sample_events::Source;
 use sample_events::produce::{Options, Produced, produce};
 use sandarb_consumer::kafka::records::write::Codec;
 
+use super::ledger::Books;
 use super::{ClickHouse, Consumer, Kafka, Load, project, same};
 
 /// How the table is made.
@@ -42,6 +43,8 @@ pub(crate) struct Bench<'a> {
     /// The events.
     pub(crate) source: Source,
     next: Cell<u64>,
+    /// What its processes say that became of the events.
+    pub(crate) books: Books,
 }
 
 impl Bench<'static> {
@@ -73,13 +76,23 @@ impl<'a> Bench<'a> {
             database: format!("it_{name}_{number}"),
             source: Source { seed: u64::from(number), base_ms: now.as_millis() as i64, variety: true },
             next: Cell::new(0),
+            books: Books::default(),
         }
     }
 
     /// The same names and events on other servers, where neither topic nor database exist yet.
     pub(crate) fn elsewhere<'b>(&self, kafka: &'b Kafka, clickhouse: &'b ClickHouse) -> Bench<'b> {
         let (topic, group, database) = (self.topic.clone(), self.group.clone(), self.database.clone());
-        Bench { kafka, clickhouse, topic, group, database, source: self.source, next: Cell::new(0) }
+        Bench {
+            kafka,
+            clickhouse,
+            topic,
+            group,
+            database,
+            source: self.source,
+            next: Cell::new(0),
+            books: Books::default(),
+        }
     }
 
     /// The shipped SQL, applied to this test's database.
@@ -120,7 +133,7 @@ impl<'a> Bench<'a> {
 
     /// Starts the program with [`Bench::env`].
     pub(crate) fn start(&self, more: &[(&str, &str)]) -> Consumer {
-        Consumer::start(&self.env(more))
+        Consumer::start_booked(&self.env(more), &self.books)
     }
 
     /// Produces the next events as fast as they are taken; returns their indices once all are confirmed.
@@ -223,11 +236,12 @@ impl<'a> Bench<'a> {
         tally
     }
 
-    /// Every one of these events is in the table once, and nothing else is.
+    /// Every one of these events is in the table once, and nothing else is; and that is what the processes counted.
     pub(crate) fn assert_exactly_once(&self, indices: Range<u64>) {
         let tally = self.tally(indices.clone());
         let wanted = Tally { once: indices.end - indices.start, ..Tally::default() };
         assert_eq!(tally, wanted, "of the events {indices:?} in {}.events", self.database);
+        self.books.assert_inserted(self.rows());
     }
 
     /// The inserts into the table that the server has logged, in order.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::ledger::{Books, Ledger};
 use super::process::Process;
 use super::{free_port, http, scratch, wait_until};
 
@@ -18,6 +19,8 @@ pub(crate) struct Consumer {
     /// The port of /health.
     pub(crate) port: u16,
     process: Mutex<Process>,
+    /// Where its numbers go when it ends, and its place there.
+    books: Option<(Books, usize)>,
 }
 
 impl Consumer {
@@ -38,7 +41,12 @@ impl Consumer {
         let mut command = Command::new("env");
         command.arg("-i").args(env.iter().map(|(name, value)| format!("{name}={value}"))).args(before).arg(binary());
         let process = Process::spawn("sandarb-consumer", &mut command, &scratch("consumer").join("consumer.log"));
-        Self { port, process: Mutex::new(process) }
+        Self { port, process: Mutex::new(process), books: None }
+    }
+
+    /// The same; what it says became of the events is kept when it ends.
+    pub(crate) fn start_booked(env: &BTreeMap<String, String>, books: &Books) -> Self {
+        Self { books: Some((books.clone(), books.open())), ..Self::start(env) }
     }
 
     /// Status code and body of /health; an error when it does not answer.
@@ -132,21 +140,45 @@ impl Consumer {
         self.process().signal(signal);
     }
 
-    /// Waits for the end; the exit code, `None` when a signal ended it.
+    /// Waits for the end; the exit code, `None` when a signal ended it. What it said last about the events adds up.
     pub(crate) fn wait_exit(&self, limit: Duration) -> Option<i32> {
-        self.process().wait_exit(limit).code()
+        let code = self.process().wait_exit(limit).code();
+        let lines = self.log_lines();
+        let Some(ledger) = Ledger::of_log(&lines) else { return code };
+        ledger.assert_adds_up("at the end");
+        if let Some((books, place)) = &self.books {
+            let lost = lines.iter().filter(|line| line["msg"] == "lost the partitions; joining again").count() as u64;
+            // One that could not stop in time says no more than one that was killed.
+            books.ended(*place, ledger, lost + u64::from(code != Some(0)));
+        }
+        code
+    }
+
+    /// What it says became of the events; nothing where /metrics does not answer.
+    fn ledger(&self) -> Option<Ledger> {
+        let ledger = Ledger::of_metrics(&self.metrics().ok()?).unwrap();
+        ledger.assert_adds_up("in a scrape");
+        Some(ledger)
     }
 
     /// SIGTERM, then the exit code 0 within the default time limit of a clean stop and a little more.
     pub(crate) fn stop(&self) {
+        let before = self.ledger();
         self.signal("TERM");
         let code = self.wait_exit(Duration::from_secs(30));
         assert_eq!(code, Some(0), "{}", self.process().log_tail(30));
+        if let (Some(before), Some(end)) = (before, Ledger::of_log(&self.log_lines())) {
+            end.assert_not_below(before);
+        }
     }
 
     /// kill -9.
     pub(crate) fn kill9(&self) {
+        let last = self.ledger().unwrap_or_default();
         self.process().kill9();
+        if let Some((books, place)) = &self.books {
+            books.killed(*place, last);
+        }
     }
 
     /// Resident memory in KiB.

@@ -23,6 +23,7 @@ impl Member {
 
     /// One that inserts what it reads, as the Python bridge does that this program replaces.
     pub(crate) fn bridge(bench: &Bench<'_>, more: &Value) -> Self {
+        bench.books.set_apart("another program inserts, too");
         let table = json!({
             "url": bench.clickhouse.url(), "name": format!("{}.events", bench.database),
             "user": bench.clickhouse.user, "password": bench.clickhouse.password,

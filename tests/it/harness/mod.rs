@@ -14,6 +14,7 @@ pub(crate) mod guarded;
 pub(crate) mod http;
 pub(crate) mod java;
 pub(crate) mod kafka;
+pub(crate) mod ledger;
 pub(crate) mod load;
 pub(crate) mod member;
 pub(crate) mod process;
