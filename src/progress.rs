@@ -38,6 +38,8 @@ pub struct KafkaProgress {
     pub partitions: Vec<i32>,
     /// Failed requests, refused connections and error codes so far.
     pub errors: u64,
+    /// Logs found cut below what was read of them already (part of `errors`).
+    pub log_cuts: u64,
     /// Why nothing can be read as a whole (a missing topic, say), in a sentence with the cure.
     pub blocked: Option<String>,
     /// Why single partitions wait, by index.
@@ -78,6 +80,7 @@ impl Default for KafkaProgress {
             generation: -1,
             partitions: Vec::new(),
             errors: 0,
+            log_cuts: 0,
             blocked: None,
             blocked_partitions: BTreeMap::new(),
             rebalances: 0,

@@ -116,6 +116,12 @@ const FAMILIES: &[Family] = &[
         out.number(view.snapshot.kafka.errors);
     }),
     (
+        "sandarb_consumer_log_cuts_total",
+        Kind::Counter,
+        "Logs found cut below what was read of them already: Kafka lost records that are stored.",
+        |view, out| out.number(view.snapshot.kafka.log_cuts),
+    ),
+    (
         "sandarb_consumer_errors_total",
         Kind::Counter,
         "Rejected events, failed insert attempts and Kafka errors together, as /health has them.",

@@ -14,6 +14,7 @@ use answers::Damage;
 
 use crate::fence::Fence;
 use crate::kafka::cluster::Cluster;
+use crate::kafka::epochs::Epochs;
 use crate::kafka::error::GroupRefused;
 use crate::kafka::fetcher::Fetcher;
 use crate::kafka::fetching::{FetchSettings, Fetched, Rewind, Stage, hand_back};
@@ -93,6 +94,7 @@ pub struct Consumer {
     /// Where the buffer of the answer being read came from.
     home: Option<mpsc::Sender<Vec<u8>>>,
     damage: BTreeMap<i32, Damage>,
+    epochs: Epochs,
 }
 
 #[derive(Debug)]
@@ -123,6 +125,7 @@ impl Consumer {
             decompressor: Decompressor::default(),
             home: None,
             damage: BTreeMap::new(),
+            epochs: Epochs::default(),
         }
     }
 
@@ -150,16 +153,16 @@ impl Consumer {
                 // Fails only when the driver has ended, which the membership told first.
                 Ok(()) = self.ends.acknowledged.changed() => return Event::Acknowledged,
                 fetched = receive(&mut self.fetching), if wanted => match fetched {
-                    Fetched::Start { partition, offset } => {
-                        if self.start_at(partition, offset) {
+                    Fetched::Start { partition, offset, epoch } => {
+                        if self.start_at(partition, offset, epoch) {
                             return Event::Moved { partition };
                         }
                     }
                     Fetched::Recreated => self.look_at_the_topic(),
-                    Fetched::Records(answer, slot) => {
+                    Fetched::Records(answer, epochs, slot) => {
                         drop(slot.permit); // the next fetch may begin while this answer is read
                         self.home = Some(slot.home);
-                        self.open(answer);
+                        self.open(answer, &epochs);
                     }
                 },
             }
@@ -206,13 +209,14 @@ impl Consumer {
             self.positions.set(*partition, *next);
         }
         let Some(assignment) = self.assignment.clone() else { return };
-        let known = |index: &i32| self.positions.get(*index).map(Stage::At);
+        let at = |index, offset| Stage::At(self.epochs.position(index, offset));
+        let known = |index: &i32| self.positions.get(*index).map(|offset| at(*index, offset));
         let own =
             assignment.partitions.iter().filter(|(index, _)| !held.contains(index)).map(|(index, committed)| {
                 (*index, known(index).unwrap_or_else(|| Stage::Unresolved(committed.clone())))
             });
         let asked = offsets.iter().filter(|(index, _)| !held.contains(index));
-        let stages = asked.map(|(index, offset)| (*index, Stage::At(*offset))).chain(own).collect();
+        let stages = asked.map(|(index, offset)| (*index, at(*index, *offset))).chain(own).collect();
         self.fetch_from(assignment, stages);
     }
 
@@ -229,7 +233,11 @@ impl Consumer {
 
     /// These offsets (the next to read) may be committed.
     pub fn commit(&self, offsets: &BTreeMap<i32, i64>) {
-        self.intend(|intent| intent.offsets.extend(offsets));
+        self.intend(|intent| {
+            intent.offsets.extend(offsets);
+            let epochs = offsets.iter().map(|(partition, next)| (*partition, self.epochs.before(*partition, *next)));
+            intent.epochs.extend(epochs);
+        });
     }
 
     /// These parts were sent, may be stored, and are not committed: whoever owns their partitions next is told so.
@@ -298,6 +306,7 @@ impl Consumer {
                 let plan = plan(&assignment.noted());
                 self.positions.clear();
                 self.damage.clear();
+                self.epochs.clear();
                 self.forget_lags();
                 let stages = assignment
                     .partitions
@@ -384,9 +393,12 @@ impl Consumer {
         });
     }
 
-    /// True when the partition stood elsewhere.
-    fn start_at(&mut self, partition: i32, offset: i64) -> bool {
+    /// True when the partition stood elsewhere, or was committed further than its log goes.
+    fn start_at(&mut self, partition: i32, offset: i64, epoch: i32) -> bool {
         let before = self.positions.get(partition);
+        self.epochs.start(partition, before, offset, epoch);
+        let committed = self.assignment.as_ref().and_then(|assignment| assignment.partitions.get(&partition)?.as_ref());
+        let cut = before.is_none() && committed.is_some_and(|committed| offset < committed.offset);
         self.positions.set(partition, offset);
         self.progress.send_modify(|progress| {
             progress.positions.insert(partition, offset);
@@ -396,7 +408,7 @@ impl Consumer {
             // something was read already: whether that is stored is not known here.
             self.commit(&BTreeMap::from([(partition, offset)]));
         }
-        before.is_some_and(|before| before != offset)
+        cut || before.is_some_and(|before| before != offset)
     }
 }
 

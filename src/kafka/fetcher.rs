@@ -15,11 +15,12 @@ use tracing::{debug, error, info, warn};
 
 use crate::backoff::Backoff;
 use crate::kafka::cluster::Cluster;
+use crate::kafka::epochs::UNKNOWN_EPOCH;
 use crate::kafka::error::{KafkaError, code_name, read_acl};
 use crate::kafka::fetching::{FetchSettings, Fetched, Rewind, Stage};
 use crate::kafka::group::{Assignment, Committed};
 use crate::kafka::leader::{Cycle, Leader, Place, Trouble};
-use crate::kafka::protocol::metadata::MetadataResponse;
+use crate::kafka::protocol::metadata::{MetadataResponse, PartitionMetadata};
 use crate::kafka::start::{Start, Why};
 use crate::progress::KafkaProgress;
 
@@ -45,10 +46,20 @@ pub struct Fetcher {
 
 #[derive(Debug)]
 struct Metadata {
-    leaders: BTreeMap<i32, i32>,
+    leaders: BTreeMap<i32, Home>,
+    /// The newest leader epoch that any broker told, by partition.
+    newest: BTreeMap<i32, i32>,
     /// When to ask again.
     due: Instant,
     backoff: Backoff,
+}
+
+/// Where a partition is led.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Home {
+    node: i32,
+    /// Of that leader, -1 when the broker does not tell.
+    epoch: i32,
 }
 
 enum Done {
@@ -66,6 +77,34 @@ enum Topic {
 const METADATA_INTERVAL: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(250);
 const LONG_PAUSE: Duration = Duration::from_secs(10);
+
+impl Metadata {
+    /// Takes the leaders of an answer. A broker that names an older leader of a partition than one before lags behind, unless
+    /// the topic may be another one (`same_topic` false): its word on that partition does not count.
+    fn learn(&mut self, partitions: &[PartitionMetadata], same_topic: bool) {
+        let mut leaders = BTreeMap::new();
+        for partition in partitions.iter().filter(|partition| partition.leader >= 0) {
+            let (index, epoch) = (partition.index, partition.leader_epoch);
+            let newest = self.newest.entry(index).or_insert(epoch);
+            if epoch < *newest && epoch != UNKNOWN_EPOCH && same_topic {
+                debug!(partition = index, epoch, newest, "the metadata names an older leader; ignored");
+                leaders.extend(self.leaders.get(&index).map(|home| (index, *home)));
+                continue;
+            }
+            *newest = epoch;
+            leaders.insert(index, Home { node: partition.leader, epoch });
+        }
+        self.leaders = leaders;
+    }
+
+    fn node(&self, partition: i32) -> Option<i32> {
+        self.leaders.get(&partition).map(|home| home.node)
+    }
+
+    fn epoch(&self, partition: i32) -> Option<i32> {
+        self.leaders.get(&partition).map(|home| home.epoch)
+    }
+}
 
 impl Fetcher {
     /// A fetcher for an assignment, whose partitions stand as `stages` says. What it finds comes out of the first channel;
@@ -92,6 +131,7 @@ impl Fetcher {
             cluster: Some(cluster),
             metadata: Metadata {
                 leaders: BTreeMap::new(),
+                newest: BTreeMap::new(),
                 due: now,
                 backoff: Backoff::new(PAUSE, Duration::from_secs(5)),
             },
@@ -142,7 +182,8 @@ impl Fetcher {
     fn next_due(&self) -> Instant {
         let far = Instant::now() + METADATA_INTERVAL;
         // Partitions without a leader wait for metadata, those of a leader that is away for its return.
-        let settles = |index: &i32| self.metadata.leaders.get(index).is_some_and(|node| !self.away.contains(node));
+        let settles =
+            |index: &i32| self.metadata.leaders.get(index).is_some_and(|home| !self.away.contains(&home.node));
         let parked = self.parked.iter().filter(|(index, _)| settles(index)).map(|(_, (_, until))| *until);
         let parked = parked.min().unwrap_or(far);
         let leaders = self.leaders.values().filter(|leader| !leader.places.is_empty()).map(|leader| leader.not_before);
@@ -175,11 +216,7 @@ impl Fetcher {
                     return Topic::Recreated;
                 }
                 let partitions = topic.map_or_else(Vec::new, |topic| topic.partitions);
-                self.metadata.leaders = partitions
-                    .iter()
-                    .filter(|partition| partition.leader >= 0)
-                    .map(|partition| (partition.index, partition.leader))
-                    .collect();
+                self.metadata.learn(&partitions, ids.0 != 0);
                 let homeless = self.parked.keys().any(|index| !self.metadata.leaders.contains_key(index));
                 let pause = if homeless { self.metadata.backoff.pause() } else { METADATA_INTERVAL };
                 if !homeless {
@@ -188,7 +225,8 @@ impl Fetcher {
                 self.metadata.due = now + pause;
                 for leader in self.leaders.values_mut() {
                     let home = leader.node;
-                    let moved = leader.release(|index| self.metadata.leaders.get(&index) != Some(&home));
+                    let moved = leader.release(|index| self.metadata.node(index) != Some(home));
+                    leader.learn_epochs(|index| self.metadata.epoch(index));
                     self.parked.extend(moved.into_iter().map(|place| (place.partition, (place.stage, now))));
                 }
             }
@@ -210,7 +248,7 @@ impl Fetcher {
             .map(|(index, _)| *index)
             .collect();
         for partition in ready {
-            let Some(node) = self.metadata.leaders.get(&partition).copied() else { continue };
+            let Some(Home { node, epoch }) = self.metadata.leaders.get(&partition).copied() else { continue };
             if self.away.contains(&node) {
                 continue; // it comes home within the fetch's waiting time
             }
@@ -223,7 +261,7 @@ impl Fetcher {
                 },
             };
             if let Some((stage, _)) = self.parked.remove(&partition) {
-                leader.places.push_back(Place { partition, stage });
+                leader.places.push_back(Place { partition, stage, leader_epoch: epoch });
             }
         }
     }
@@ -262,8 +300,8 @@ impl Fetcher {
             }
             self.metadata.due = self.metadata.due.min(now + PAUSE);
         }
-        for (partition, start) in cycle.starts {
-            self.started(&mut leader, partition, start, now).await;
+        for (partition, start, epoch) in cycle.starts {
+            self.started(&mut leader, partition, start, epoch, now).await;
         }
         for (partition, trouble) in cycle.troubles {
             self.trouble(&mut leader, partition, trouble, now);
@@ -277,23 +315,30 @@ impl Fetcher {
             }
         }
         let home = leader.node;
-        let moved = leader.release(|index| self.metadata.leaders.get(&index).is_some_and(|node| *node != home));
+        let moved = leader.release(|index| self.metadata.node(index).is_some_and(|node| node != home));
+        leader.learn_epochs(|index| self.metadata.epoch(index));
         self.parked.extend(moved.into_iter().map(|place| (place.partition, (place.stage, now))));
         self.leaders.insert(leader.node, leader);
     }
 
-    async fn started(&mut self, leader: &mut Leader, partition: i32, start: Start, now: Instant) {
+    async fn started(&mut self, leader: &mut Leader, partition: i32, start: Start, epoch: i32, now: Instant) {
         match start {
             Start::At { offset, why } => {
                 log_start(partition, offset, why);
-                if let Why::Deleted { lost, .. } = why {
-                    let lost = u64::try_from(lost).unwrap_or(0);
-                    self.progress.send_modify(|progress| progress.errors += lost);
-                }
+                let (cuts, lost) = match why {
+                    Why::Deleted { lost, .. } => (0, lost),
+                    Why::Cut { lost, .. } => (1, lost),
+                    _ => (0, 0),
+                };
+                let lost = u64::try_from(lost).unwrap_or(0);
+                self.progress.send_modify(|progress| {
+                    progress.errors += lost + cuts;
+                    progress.log_cuts += cuts;
+                });
                 self.progress.send_modify(|progress| {
                     progress.blocked_partitions.remove(&partition);
                 });
-                if self.out.send(Fetched::Start { partition, offset }).await.is_err() {
+                if self.out.send(Fetched::Start { partition, offset, epoch }).await.is_err() {
                     debug!("nobody listens to the fetcher any more");
                 }
             }
@@ -310,7 +355,8 @@ impl Fetcher {
         match trouble {
             Trouble::OutOfRange { position } => {
                 warn!(partition, position, "the position is outside the log; asking where the log is");
-                let known = Committed { offset: position, note: None };
+                let epoch = leader.epoch_of(partition);
+                let known = Committed { offset: position, leader_epoch: epoch, note: None };
                 leader.set_stage(partition, Stage::Unresolved(Some(known)));
                 // Not before new metadata: the topic may be another one by now.
                 self.park(leader, partition, now);
@@ -362,8 +408,8 @@ impl Fetcher {
     }
 
     fn park_rewound(&mut self, rewind: Rewind, now: Instant) {
-        let Rewind { partition, offset, pause, blocked } = rewind;
-        self.parked.insert(partition, (Stage::At(offset), now + pause));
+        let Rewind { partition, position, pause, blocked } = rewind;
+        self.parked.insert(partition, (Stage::At(position), now + pause));
         if let Some(why) = blocked {
             self.block(partition, why);
         }
@@ -398,6 +444,17 @@ fn log_start(partition: i32, offset: i64, why: Why) {
             committed,
             lost,
             "the log was deleted up to behind the committed offset: these offsets are lost; goes on at the log's start"
+        ),
+        Why::Cut { position, epoch, end, end_epoch, lost } => error!(
+            partition,
+            offset,
+            position,
+            position_epoch = epoch,
+            log_end = end,
+            end_epoch,
+            lost,
+            "the log was cut below what was read already (an unclean election, or a broker lost data): records between the \
+             two offsets are stored and no longer in Kafka; goes on at the cut"
         ),
         Why::BeyondEnd { committed, end } => error!(
             partition,

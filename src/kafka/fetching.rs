@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::config::OffsetReset;
+use crate::kafka::epochs::{EpochStart, Position};
 use crate::kafka::group::Committed;
 use crate::kafka::records::reader::Answer;
 
@@ -34,11 +35,14 @@ pub enum Fetched {
         partition: i32,
         /// The next offset to read.
         offset: i64,
+        /// The leader epoch of what lies before, -1 when unknown.
+        epoch: i32,
     },
     /// The topic has another id than the assignment's: nothing more comes.
     Recreated,
-    /// Records. The next fetch of the same leader begins when the slot's permit is dropped.
-    Records(Answer, Slot),
+    /// Records, and where in them the leader epochs begin. The next fetch of the same leader begins when the slot's permit
+    /// is dropped.
+    Records(Answer, Vec<EpochStart>, Slot),
 }
 
 /// Reads a partition again from an offset, after a pause: what came could not be read.
@@ -46,8 +50,8 @@ pub enum Fetched {
 pub struct Rewind {
     /// The partition.
     pub partition: i32,
-    /// The offset.
-    pub offset: i64,
+    /// The place.
+    pub position: Position,
     /// The pause.
     pub pause: Duration,
     /// Why it waits, for people; `None` when nobody needs to know yet.
@@ -60,7 +64,7 @@ pub(super) enum Stage {
     /// Its log's start and end are to be asked for.
     Unresolved(Option<Committed>),
     /// Fetched from here next.
-    At(i64),
+    At(Position),
 }
 
 /// Goes with an answer: the next fetch of its leader begins when the permit is dropped, and the answer's buffer goes

@@ -1,6 +1,6 @@
 //! One leader broker: its connection, the partitions read there, and one fetch of all of them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,14 +12,18 @@ use crate::config::HostPort;
 use crate::kafka::cluster::REQUEST_LIMIT;
 use crate::kafka::connection::ConnectOptions;
 use crate::kafka::direct::Direct;
+use crate::kafka::epochs::{EpochStart, Lineage, Position, UNKNOWN_EPOCH, lineage};
 use crate::kafka::error::KafkaError;
 use crate::kafka::fetching::{FETCH_BYTES, FetchSettings, Fetched, Slot, Stage, hand_back};
 use crate::kafka::group::{Assignment, Committed};
 use crate::kafka::protocol::fetch::{FetchAnswer, FetchByIdRequest, FetchFrom, FetchRequest};
 use crate::kafka::protocol::list_offsets::{ALL, EARLIEST, LATEST, ListOffsetsRequest};
+use crate::kafka::protocol::offset_for_leader_epoch::{
+    EpochQuestion, OffsetForLeaderEpochRequest, UNKNOWN_LEADER_EPOCH,
+};
 use crate::kafka::records::batch;
 use crate::kafka::records::reader::{Answer, Section, end_of};
-use crate::kafka::start::{Log, Start, decide};
+use crate::kafka::start::{Known, Log, Start, Why, decide};
 use crate::progress::End;
 
 /// A partition at its leader.
@@ -27,6 +31,30 @@ use crate::progress::End;
 pub(super) struct Place {
     pub(super) partition: i32,
     pub(super) stage: Stage,
+    /// The leader's epoch as the metadata gave it, -1 when it did not.
+    pub(super) leader_epoch: i32,
+}
+
+impl Place {
+    /// What the leader is to be asked about the epoch of what lies before this place, `None` when nothing.
+    fn question(&self, topic_id: u128) -> Option<(Position, EpochQuestion)> {
+        let position = match &self.stage {
+            Stage::At(position) => *position,
+            // Of another topic: whatever its epochs are, reading does not go on there.
+            Stage::Unresolved(Some(committed)) if committed.is_of(topic_id) => {
+                Position::new(committed.offset, committed.leader_epoch)
+            }
+            Stage::Unresolved(_) => return None,
+        };
+        position.is_unchecked(self.leader_epoch).then_some((
+            position,
+            EpochQuestion {
+                partition: self.partition,
+                current_leader_epoch: self.leader_epoch,
+                leader_epoch: position.epoch,
+            },
+        ))
+    }
 }
 
 /// A leader broker.
@@ -51,7 +79,8 @@ pub(super) struct Leader {
 /// What one cycle brought, beside the records it sent.
 #[derive(Debug, Default)]
 pub(super) struct Cycle {
-    pub(super) starts: Vec<(i32, Start)>,
+    /// With the leader epoch of what lies before.
+    pub(super) starts: Vec<(i32, Start, i32)>,
     pub(super) troubles: Vec<(i32, Trouble)>,
     pub(super) failed: Option<KafkaError>,
     /// Per partition the end of what may be read.
@@ -102,6 +131,25 @@ impl Leader {
         }
     }
 
+    fn position_mut(&mut self, partition: i32) -> Option<&mut Position> {
+        self.places.iter_mut().filter(|place| place.partition == partition).find_map(|place| match &mut place.stage {
+            Stage::At(position) => Some(position),
+            Stage::Unresolved(_) => None,
+        })
+    }
+
+    /// Takes the epochs that the metadata gives for the partitions here.
+    pub(super) fn learn_epochs(&mut self, epoch: impl Fn(i32) -> Option<i32>) {
+        for place in &mut self.places {
+            place.leader_epoch = epoch(place.partition).unwrap_or(place.leader_epoch);
+        }
+    }
+
+    /// The epoch of what was read of a partition last, -1 when unknown.
+    pub(super) fn epoch_of(&mut self, partition: i32) -> i32 {
+        self.position_mut(partition).map_or(UNKNOWN_EPOCH, |position| position.epoch)
+    }
+
     /// Notes a failure; true for the first of a row.
     pub(super) fn failed(&mut self, now: Instant) -> bool {
         self.connection = None;
@@ -118,7 +166,11 @@ impl Leader {
         out: &mpsc::Sender<Fetched>,
     ) -> (Self, Cycle) {
         let mut cycle = Cycle::default();
-        let outcome = match self.resolve(settings, assignment, &mut cycle).await {
+        let prepared = match self.check_epochs(settings, assignment, &mut cycle).await {
+            Ok(committed) => self.resolve(settings, assignment, &committed, &mut cycle).await,
+            Err(error) => Err(error),
+        };
+        let outcome = match prepared {
             // The starts go out before the first records do.
             Ok(()) if cycle.starts.is_empty() => {
                 self.fetch(settings, assignment.topic_id, leaders, out, &mut cycle).await
@@ -142,21 +194,76 @@ impl Leader {
         self.connection.as_deref_mut().ok_or(KafkaError::UnknownBroker { node: self.node })
     }
 
-    async fn resolve(
+    /// Asks whether the log still holds what was read or committed, where an epoch tells and this leader was not asked
+    /// yet. Gives the answers for what is to be resolved.
+    async fn check_epochs(
         &mut self,
         settings: &FetchSettings,
         assignment: &Assignment,
         cycle: &mut Cycle,
-    ) -> Result<(), KafkaError> {
-        let unresolved = |place: &Place| match &place.stage {
-            Stage::Unresolved(committed) => Some((place.partition, committed.clone())),
-            Stage::At(_) => None,
+    ) -> Result<BTreeMap<i32, Lineage>, KafkaError> {
+        let topic_id = assignment.topic_id;
+        let unchecked: Vec<(Position, EpochQuestion)> =
+            self.places.iter().filter_map(|place| place.question(topic_id)).collect();
+        let mut lineages = BTreeMap::new();
+        if unchecked.is_empty() {
+            return Ok(lineages);
+        }
+        let questions: Vec<EpochQuestion> = unchecked.iter().map(|(_, question)| *question).collect();
+        let request = OffsetForLeaderEpochRequest { topic: &settings.topic, partitions: &questions };
+        let connection = self.connection().await?;
+        let answer = if connection.takes::<OffsetForLeaderEpochRequest<'_>>() {
+            Some(connection.request(&request, Vec::new(), REQUEST_LIMIT).await?)
+        } else {
+            None
         };
-        let open: Vec<(i32, Option<Committed>)> = self.places.iter().filter_map(unresolved).collect();
+        for (position, question) in unchecked {
+            let partition = question.partition;
+            let found = match answer.as_ref().map(|answer| answer.of(partition)) {
+                None => Lineage::Unknown,
+                Some(Ok(end)) => lineage(&position, &question, &end, topic_id != 0),
+                Some(Err(code)) => {
+                    cycle.troubles.push((partition, Trouble::Code(code)));
+                    continue;
+                }
+            };
+            if found == Lineage::Behind {
+                cycle.troubles.push((partition, Trouble::Code(UNKNOWN_LEADER_EPOCH)));
+                continue;
+            }
+            let Some(at) = self.position_mut(partition) else {
+                lineages.insert(partition, found);
+                continue;
+            };
+            at.checked = question.current_leader_epoch;
+            if let Lineage::Cut { end, epoch } = found {
+                *at = Position { checked: at.checked, ..Position::new(end, epoch) };
+                let why = Why::Cut { position: position.offset, epoch: position.epoch, end, end_epoch: epoch, lost: 0 };
+                cycle.starts.push((partition, Start::At { offset: end, why }, epoch));
+            }
+        }
+        Ok(lineages)
+    }
+
+    async fn resolve(
+        &mut self,
+        settings: &FetchSettings,
+        assignment: &Assignment,
+        lineages: &BTreeMap<i32, Lineage>,
+        cycle: &mut Cycle,
+    ) -> Result<(), KafkaError> {
+        let troubled = |partition| cycle.troubles.iter().any(|(index, _)| *index == partition);
+        let unresolved = |place: &Place| match &place.stage {
+            Stage::Unresolved(committed) if !troubled(place.partition) => {
+                Some((place.partition, place.leader_epoch, committed.clone()))
+            }
+            Stage::Unresolved(_) | Stage::At(_) => None,
+        };
+        let open: Vec<(i32, i32, Option<Committed>)> = self.places.iter().filter_map(unresolved).collect();
         if open.is_empty() {
             return Ok(());
         }
-        let partitions: Vec<(i32, i32)> = open.iter().map(|(partition, _)| (*partition, -1)).collect();
+        let partitions: Vec<(i32, i32)> = open.iter().map(|(partition, epoch, _)| (*partition, *epoch)).collect();
         let ask = |timestamp, isolation| ListOffsetsRequest {
             isolation,
             topic: &settings.topic,
@@ -171,7 +278,7 @@ impl Leader {
             ALL => readable_ends.clone(),
             _ => connection.request(&ask(LATEST, ALL), Vec::new(), REQUEST_LIMIT).await?,
         };
-        for (partition, committed) in open {
+        for (partition, leader_epoch, committed) in open {
             let listed = [&starts, &readable_ends, &ends].map(|answer| answer.of(partition));
             let [Ok(start), Ok(readable_end), Ok(end)] = listed else {
                 let code = listed.into_iter().find_map(Result::err).unwrap_or(-1);
@@ -179,11 +286,21 @@ impl Leader {
                 continue;
             };
             let log = Log { start, readable_end, end };
-            let decision = decide(assignment, &settings.topic, partition, committed.as_ref(), log, settings.reset);
+            let lineage = lineages.get(&partition).copied().unwrap_or(Lineage::Unknown);
+            let known = committed.as_ref().map(|committed| Known { committed, lineage });
+            let decision = decide(assignment, &settings.topic, partition, known, log, settings.reset);
+            let epoch = match &decision {
+                Start::At { why: Why::Committed, .. } => committed.map_or(UNKNOWN_EPOCH, |at| at.leader_epoch),
+                Start::At { why: Why::Cut { end_epoch, .. }, .. } => *end_epoch,
+                Start::At { why: Why::Latest, .. } => readable_ends.epoch_of(partition),
+                Start::At { .. } => starts.epoch_of(partition),
+                Start::Wait { .. } => UNKNOWN_EPOCH,
+            };
             if let Start::At { offset, .. } = decision {
-                self.set_stage(partition, Stage::At(offset));
+                let position = Position { checked: leader_epoch, ..Position::new(offset, epoch) };
+                self.set_stage(partition, Stage::At(position));
             }
-            cycle.starts.push((partition, decision));
+            cycle.starts.push((partition, decision, epoch));
         }
         Ok(())
     }
@@ -204,8 +321,13 @@ impl Leader {
             .places
             .iter()
             .filter_map(|place| match place.stage {
-                Stage::At(offset) => Some(FetchFrom { partition: place.partition, offset, leader_epoch: -1 }),
-                Stage::Unresolved(_) => None,
+                // What could not be asked about, or whose start was just found, comes next time.
+                Stage::At(position) if !position.is_unchecked(place.leader_epoch) => Some(FetchFrom {
+                    partition: place.partition,
+                    offset: position.offset,
+                    leader_epoch: place.leader_epoch,
+                }),
+                Stage::At(_) | Stage::Unresolved(_) => None,
             })
             .take(if self.single { 1 } else { usize::MAX })
             .collect();
@@ -263,11 +385,12 @@ impl Leader {
             let readable = fetched.readable_end(settings.isolation);
             (fetched.partition, End { readable, log: fetched.high_watermark })
         }));
-        let sections = self.take_sections(&asked, &answer, cycle);
+        let (sections, epochs) = self.take_sections(&asked, &answer, cycle);
         if !sections.is_empty() {
             self.single = false;
             let home = self.spare.0.clone();
-            let records = Fetched::Records(Answer { bytes: answer.bytes, sections }, Slot { permit: slot, home });
+            let answer = Answer { bytes: answer.bytes, sections };
+            let records = Fetched::Records(answer, epochs, Slot { permit: slot, home });
             if out.send(records).await.is_err() {
                 tracing::debug!("nobody listens to the fetcher any more");
             }
@@ -278,8 +401,13 @@ impl Leader {
     }
 
     /// Sorts an answer's partitions into records and troubles, and moves the positions on.
-    fn take_sections(&mut self, asked: &[FetchFrom], answer: &FetchAnswer, cycle: &mut Cycle) -> Vec<Section> {
-        let mut sections = Vec::new();
+    fn take_sections(
+        &mut self,
+        asked: &[FetchFrom],
+        answer: &FetchAnswer,
+        cycle: &mut Cycle,
+    ) -> (Vec<Section>, Vec<EpochStart>) {
+        let (mut sections, mut epochs) = (Vec::new(), Vec::new());
         for fetched in &answer.partitions {
             // They come in another order than asked for.
             let Some(from) = asked.iter().find(|from| from.partition == fetched.partition) else { continue };
@@ -296,14 +424,26 @@ impl Leader {
                 }
             }
             let bytes = answer.bytes.get(fetched.records.clone()).unwrap_or(&[]);
-            match end_of(bytes) {
-                Some(end) if end > fetch_offset => self.set_stage(partition, Stage::At(end)),
+            let mut last: Option<EpochStart> = None;
+            let end = end_of(bytes, |batch| {
+                let start = EpochStart { partition, offset: batch.base_offset, epoch: batch.leader_epoch };
+                if last.is_none_or(|last| last.epoch != start.epoch) {
+                    epochs.push(start);
+                    last = Some(start);
+                }
+            });
+            match end {
+                Some(end) if end > fetch_offset => {
+                    if let Some(position) = self.position_mut(partition) {
+                        position.read(end, last);
+                    }
+                }
                 Some(_) => continue,
                 None if batch::front(bytes).is_err() => cycle.troubles.push((partition, Trouble::Unreadable)),
                 None => continue,
             }
             sections.push(Section { fetch_offset, fetched: fetched.clone() });
         }
-        sections
+        (sections, epochs)
     }
 }

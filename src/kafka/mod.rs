@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod connection;
 pub mod consumer;
 mod direct;
+pub mod epochs;
 pub mod error;
 pub mod fetcher;
 pub mod fetching;

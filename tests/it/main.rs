@@ -39,6 +39,7 @@ mod isolation;
 mod ledger;
 mod limits;
 mod log_changes;
+mod log_cuts;
 mod log_starts;
 mod memory;
 mod metrics;

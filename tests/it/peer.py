@@ -43,7 +43,10 @@ def ping(order):
 def create_topic(order):
     admin = AdminClient(BOOTSTRAP)  # held: the answer never comes to a client that is gone
     settings = order.get("settings", {})
-    topic = NewTopic(order["topic"], order["partitions"], order.get("replication", 1), config=settings)
+    if replicas := order.get("replicas"):
+        topic = NewTopic(order["topic"], order["partitions"], replica_assignment=replicas, config=settings)
+    else:
+        topic = NewTopic(order["topic"], order["partitions"], order.get("replication", 1), config=settings)
     admin.create_topics([topic])[order["topic"]].result(LIMIT)
     # A leader that Metadata names may not know of it yet: usable is a partition that tells its end.
     deadline = time.monotonic() + LIMIT

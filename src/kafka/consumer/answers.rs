@@ -6,6 +6,7 @@ use std::time::Duration;
 use tracing::{error, warn};
 
 use super::Consumer;
+use crate::kafka::epochs::EpochStart;
 use crate::kafka::fetching::Rewind;
 use crate::kafka::records::RecordsError;
 use crate::kafka::records::reader::{Answer, AnswerReader, Item};
@@ -40,7 +41,8 @@ impl Consumer {
         reader.item()
     }
 
-    pub(super) fn open(&mut self, mut answer: Answer) {
+    /// Takes the partitions of an answer that go on where they stand. `epochs` is where leader epochs begin in it.
+    pub(super) fn open(&mut self, mut answer: Answer, epochs: &[EpochStart]) {
         let positions = &self.positions;
         let mut astray = Vec::new();
         answer.sections.retain(|section| {
@@ -52,10 +54,15 @@ impl Consumer {
             }
             fits
         });
+        for start in epochs {
+            if answer.sections.iter().any(|section| section.fetched.partition == start.partition) {
+                self.epochs.read(*start);
+            }
+        }
         for (partition, offset) in astray {
             // Fetched before the partition was rewound, or without an end to where it stands: from there, then.
             if !self.damage.contains_key(&partition) {
-                self.rewind(Rewind { partition, offset, pause: Duration::ZERO, blocked: None });
+                self.rewind(partition, offset, Duration::ZERO, None);
             }
         }
         for section in &answer.sections {
@@ -85,17 +92,17 @@ impl Consumer {
         let topic = &self.fetch_settings.topic;
         if fault.may_be_transit_damage() && !seen {
             warn!(topic, partition, offset, error = %fault, "cannot read a record batch; fetching it again");
-            self.rewind(Rewind { partition, offset, pause: Duration::ZERO, blocked: None });
+            self.rewind(partition, offset, Duration::ZERO, None);
         } else {
             error!(topic, partition, offset, error = %fault, "cannot read a record batch; the partition waits, nothing is skipped");
             let blocked = Some(format!("partition {partition} waits at offset {offset}: {fault}"));
-            self.rewind(Rewind { partition, offset, pause: DAMAGE_PAUSE, blocked });
+            self.rewind(partition, offset, DAMAGE_PAUSE, blocked);
         }
     }
 
-    fn rewind(&mut self, rewind: Rewind) {
+    fn rewind(&mut self, partition: i32, offset: i64, pause: Duration, blocked: Option<String>) {
         let Some(fetching) = &self.fetching else { return };
-        let partition = rewind.partition;
+        let rewind = Rewind { partition, position: self.epochs.position(partition, offset), pause, blocked };
         if let Err(fault) = fetching.rewinds.try_send(rewind) {
             // The fetcher's queue is full or it has ended: the next answer of this partition astray asks again.
             self.damage.remove(&partition);

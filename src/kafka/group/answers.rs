@@ -187,7 +187,11 @@ impl Group {
             }
         }
         let committed = |offset: &FetchedOffset| {
-            (offset.offset >= 0).then(|| Committed { offset: offset.offset, note: CommitNote::parse(&offset.metadata) })
+            (offset.offset >= 0).then(|| Committed {
+                offset: offset.offset,
+                leader_epoch: offset.leader_epoch,
+                note: CommitNote::parse(&offset.metadata),
+            })
         };
         let all: BTreeMap<i32, Option<Committed>> =
             answer.partitions.iter().map(|offset| (offset.partition, committed(offset))).collect();

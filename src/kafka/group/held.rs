@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::kafka::epochs::UNKNOWN_EPOCH;
 use crate::kafka::group::state::{Identity, RETRY_PAUSE, Step};
 use crate::kafka::group::{Assignment, CommitNote, Intent, PARTS};
 use crate::kafka::protocol::offset_commit::PartitionCommit;
@@ -114,6 +115,15 @@ impl Held {
         Some(Commit { offset, parts: open.cloned().collect() })
     }
 
+    /// The leader epoch of what lies before an offset that is committed: as the consumer read it, or as it was found.
+    fn epoch(&self, intent: &Intent, partition: i32, offset: i64) -> i32 {
+        if intent.offsets.get(&partition) == Some(&offset) {
+            return intent.epochs.get(&partition).copied().unwrap_or(UNKNOWN_EPOCH);
+        }
+        let found = self.assignment.partitions.get(&partition).and_then(Option::as_ref);
+        found.filter(|found| found.offset == offset).map_or(UNKNOWN_EPOCH, |found| found.leader_epoch)
+    }
+
     fn note(&self, parts: Vec<Part>) -> String {
         // New partitions are not known before each has a commit: whoever gets one without must see that it is new.
         let partition_count = self.assignment.known_partition_count.unwrap_or(self.assignment.partition_count);
@@ -144,7 +154,7 @@ pub(super) fn commit_step(intent: &Intent, epoch: u64, identity: &Identity, held
         .map(|(partition, Commit { offset, parts })| PartitionCommit {
             partition,
             offset,
-            leader_epoch: -1,
+            leader_epoch: held.epoch(intent, partition, offset),
             metadata: held.note(parts),
         })
         .collect();

@@ -10,7 +10,7 @@ fn identity() -> Identity {
 
 /// Partitions 0 and 1 committed at 10, the first with this note; 2 without a commit.
 fn held(note: &str) -> Held {
-    let at = |text: &str| Some(Committed { offset: 10, note: CommitNote::parse(text) });
+    let at = |text: &str| Some(Committed { offset: 10, leader_epoch: 4, note: CommitNote::parse(text) });
     let partitions = BTreeMap::from([(0, at(note)), (1, at("partitions=3;topic=7")), (2, None)]);
     let assignment =
         Assignment { generation: 3, topic_id: 7, partition_count: 3, known_partition_count: Some(3), partitions };
@@ -19,7 +19,15 @@ fn held(note: &str) -> Held {
 
 fn intent(offsets: &[(i32, i64)], parts: Option<&str>) -> Intent {
     let parts = parts.map(|text| parse(text).unwrap());
-    Intent { epoch: 1, offsets: offsets.iter().copied().collect(), parts, drained: false, look: false, leave: false }
+    Intent {
+        epoch: 1,
+        offsets: offsets.iter().copied().collect(),
+        epochs: BTreeMap::new(),
+        parts,
+        drained: false,
+        look: false,
+        leave: false,
+    }
 }
 
 /// What is committed next: partition, offset, and the parts in the note.

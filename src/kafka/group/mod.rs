@@ -105,11 +105,18 @@ impl Assignment {
 pub struct Committed {
     /// The next offset to read.
     pub offset: i64,
+    /// The leader epoch of the record batch before it, -1 when unknown.
+    pub leader_epoch: i32,
     /// The note beside it, when it is one of ours.
     pub note: Option<CommitNote>,
 }
 
 impl Committed {
+    /// Whether it may be of the topic with this id.
+    pub fn is_of(&self, topic_id: u128) -> bool {
+        self.note.as_ref().is_none_or(|note| note.is_of(topic_id))
+    }
+
     /// The parts noted beside it, if this is the topic that they were read from.
     pub fn parts(&self, topic_id: u128) -> &[Part] {
         let note = self.note.as_ref().filter(|note| note.is_of(topic_id));
@@ -167,6 +174,8 @@ pub struct Intent {
     pub epoch: u64,
     /// Per partition the next offset to read: everything before it is stored.
     pub offsets: BTreeMap<i32, i64>,
+    /// The leader epoch of the record batch before each of `offsets`, where known.
+    pub epochs: BTreeMap<i32, i32>,
     /// Parts that were sent, may be stored and are not in `offsets`: noted beside the commits of their partitions.
     /// `None` leaves the notes that were found as long as their parts are open.
     pub parts: Option<Vec<Part>>,

@@ -110,7 +110,7 @@ impl Bench {
     fn intend(&mut self, offsets: &[(i32, i64)], drained: bool, leave: bool) {
         let epoch = self.group.membership().epoch;
         let offsets = offsets.iter().copied().collect();
-        self.group.intend(Intent { epoch, offsets, parts: None, drained, look: false, leave });
+        self.group.intend(Intent { epoch, offsets, epochs: BTreeMap::new(), parts: None, drained, look: false, leave });
     }
 
     fn phase(&self) -> Phase {
@@ -163,7 +163,10 @@ fn the_way_into_the_group() {
             topic_id: 7,
             partition_count: 2,
             known_partition_count: Some(9),
-            partitions: BTreeMap::from([(0, Some(Committed { offset: 5, note: Some(note) })), (1, None)]),
+            partitions: BTreeMap::from([
+                (0, Some(Committed { offset: 5, leader_epoch: -1, note: Some(note) })),
+                (1, None)
+            ]),
         }
     );
     assert_eq!(bench.next(), Step::Wait { until: bench.now + INTERVAL });

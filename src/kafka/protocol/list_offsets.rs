@@ -58,6 +58,8 @@ pub struct ListedOffset {
     pub error: i16,
     /// The offset.
     pub offset: i64,
+    /// The leader epoch there, -1 when the broker does not tell.
+    pub leader_epoch: i32,
 }
 
 impl ListOffsetsResponse {
@@ -70,6 +72,11 @@ impl ListOffsetsResponse {
         }
     }
 
+    /// The leader epoch at a partition's offset, -1 when the answer does not have it.
+    pub fn epoch_of(&self, partition: i32) -> i32 {
+        self.partitions.iter().find(|listed| listed.partition == partition).map_or(-1, |listed| listed.leader_epoch)
+    }
+
     /// Reads the body.
     pub fn decode(reader: &mut Reader<'_>, version: i16) -> Result<Self, WireError> {
         reader.i32()?; // throttle time
@@ -78,10 +85,8 @@ impl ListOffsetsResponse {
             let error = reader.i16()?;
             reader.i64()?; // timestamp
             let offset = reader.i64()?;
-            if version >= 4 {
-                reader.i32()?; // leader epoch of the record there
-            }
-            Ok(ListedOffset { partition, error, offset })
+            let leader_epoch = if version >= 4 { reader.i32()? } else { -1 };
+            Ok(ListedOffset { partition, error, offset, leader_epoch })
         })?;
         Ok(Self { partitions })
     }

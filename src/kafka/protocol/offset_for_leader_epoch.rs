@@ -7,6 +7,9 @@
 
 use super::wire::{Reader, WireError, put_array, put_i32, put_string};
 
+/// The leader has not heard of the epoch yet that it was asked with.
+pub const UNKNOWN_LEADER_EPOCH: i16 = 75;
+
 /// Asks a leader about partitions of one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OffsetForLeaderEpochRequest<'a> {
@@ -65,6 +68,15 @@ pub struct EpochEnd {
 }
 
 impl OffsetForLeaderEpochResponse {
+    /// A partition's end, or its error code; -1 (unknown) when the answer does not have it.
+    pub fn of(&self, partition: i32) -> Result<EpochEnd, i16> {
+        match self.partitions.iter().find(|end| end.partition == partition) {
+            Some(end) if end.error == 0 => Ok(*end),
+            Some(end) => Err(end.error),
+            None => Err(-1),
+        }
+    }
+
     /// Reads the body: the same in both versions.
     pub fn decode(reader: &mut Reader<'_>, _version: i16) -> Result<Self, WireError> {
         reader.i32()?; // throttle time

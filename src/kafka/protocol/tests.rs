@@ -213,10 +213,11 @@ fn leader_epochs_have_the_bytes_of_kafkas_own_classes() {
         assert!(OffsetForLeaderEpochResponse::decode(&mut Reader::new(&ends[..cut]), 3).is_err(), "{cut}");
     }
     let listed = bytes("00000000 00000001 000174 00000001 00000002 0000 ffffffffffffffff 00000000000003e8 00000009");
-    let expected = ListOffsetsResponse { partitions: vec![ListedOffset { partition: 2, error: 0, offset: 1000 }] };
-    for (version, length) in [(3, listed.len() - 4), (4, listed.len())] {
+    for (version, length, leader_epoch) in [(3, listed.len() - 4, -1), (4, listed.len(), 9)] {
+        let partitions = vec![ListedOffset { partition: 2, error: 0, offset: 1000, leader_epoch }];
+        let expected = ListOffsetsResponse { partitions };
         let mut reader = Reader::new(&listed[..length]);
-        assert_eq!(ListOffsetsResponse::decode(&mut reader, version), Ok(expected.clone()));
+        assert_eq!(ListOffsetsResponse::decode(&mut reader, version), Ok(expected));
         assert!(reader.rest().is_empty());
     }
     let metadata = bytes(

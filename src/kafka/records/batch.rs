@@ -35,6 +35,8 @@ pub struct BatchHeader {
     pub base_offset: i64,
     /// The offset of the last record as it was written. The next batch begins behind it.
     pub last_offset: i64,
+    /// The epoch of the leader that took it (KIP-320), -1 when unknown. Not covered by the checksum.
+    pub leader_epoch: i32,
     /// Codec 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd.
     pub codec: i16,
     /// Every record's time is `max_timestamp`.
@@ -108,7 +110,7 @@ fn header(
     base_offset: i64,
     length: usize,
 ) -> Result<BatchHeader, crate::kafka::protocol::wire::WireError> {
-    reader.i32()?; // partition leader epoch
+    let leader_epoch = reader.i32()?;
     reader.i8()?; // magic
     reader.u32()?; // CRC
     let attributes = reader.i16()?;
@@ -122,6 +124,7 @@ fn header(
     Ok(BatchHeader {
         base_offset,
         last_offset: base_offset.saturating_add(last_offset_delta.into()),
+        leader_epoch,
         codec: attributes & 0b111,
         log_append_time: attributes & 0b1000 != 0,
         transactional: attributes & 0b1_0000 != 0,

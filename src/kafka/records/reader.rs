@@ -241,12 +241,13 @@ impl AnswerReader {
 }
 
 /// The offset behind the last whole batch of a section, or `None` when there is none or its bytes are no batches: then
-/// the walk will say so.
-pub fn end_of(bytes: &[u8]) -> Option<i64> {
+/// the walk will say so. `each` sees the batches on the way.
+pub fn end_of(bytes: &[u8], mut each: impl FnMut(&BatchHeader)) -> Option<i64> {
     let mut rest = bytes;
     let mut end = None;
     while let Ok(Front::Batch(header)) = batch::front(rest) {
         end = Some(next_after(header.last_offset));
+        each(&header);
         rest = rest.get(header.length..).unwrap_or(&[]);
     }
     end

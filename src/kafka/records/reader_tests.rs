@@ -181,10 +181,10 @@ fn the_rest_of_an_answer_goes_on_behind_a_skipped_partition() {
 #[test]
 fn the_end_of_a_section_is_that_of_its_last_whole_batch() {
     let mut bytes = rewrite(batch(Codec::None, 0, &[Some(b"a")]), 0, Some(6), -1);
-    assert_eq!(end_of(&bytes), Some(7));
+    assert_eq!(end_of(&bytes, |_| ()), Some(7));
     bytes.extend(&batch(Codec::None, 7, &[Some(b"b")])[..40]);
-    assert_eq!(end_of(&bytes), Some(7));
-    assert_eq!(end_of(&bytes[..30]), None);
+    assert_eq!(end_of(&bytes, |_| ()), Some(7));
+    assert_eq!(end_of(&bytes[..30], |_| ()), None);
 }
 
 proptest! {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::kafka::{Kafka, Node};
 use super::{free_port, scratch, wait_until};
@@ -32,6 +32,21 @@ impl Kafka {
             Node { port: *port, controller: *controller, dir: scratch("kafka"), env }
         };
         Self::start_nodes((1..).zip(&ports).map(node).collect())
+    }
+
+    /// Creates a topic of one partition with replicas on these nodes, by their ids; the first of them leads.
+    pub(crate) fn create_topic_on(&self, topic: &str, nodes: &[u32], settings: &Value) {
+        self.peer(&json!({
+            "op": "create_topic", "topic": topic, "partitions": 1, "replicas": [nodes], "settings": settings,
+        }));
+    }
+
+    /// Waits until this node leads the topic's first partition.
+    pub(crate) fn wait_leader(&self, topic: &str, node: i64) {
+        wait_until(Duration::from_secs(120), &format!("node {node} leads {topic}"), || {
+            let leader = self.replicas(topic)[0].0;
+            if leader == node { Ok(()) } else { Err(format!("leader {leader}")) }
+        });
     }
 
     /// The index of the group coordinator's broker.

@@ -7,6 +7,7 @@ fn header(codec: i16) -> BatchHeader {
     BatchHeader {
         base_offset: 7,
         last_offset: 7,
+        leader_epoch: -1,
         codec,
         log_append_time: false,
         transactional: false,
