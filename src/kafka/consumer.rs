@@ -4,6 +4,7 @@ mod answers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -95,6 +96,8 @@ pub struct Consumer {
     home: Option<mpsc::Sender<Vec<u8>>>,
     damage: BTreeMap<i32, Damage>,
     epochs: Epochs,
+    /// Partitions that are not fetched before the coordinator has acknowledged the commit of this start.
+    held: BTreeMap<i32, i64>,
 }
 
 #[derive(Debug)]
@@ -126,6 +129,7 @@ impl Consumer {
             home: None,
             damage: BTreeMap::new(),
             epochs: Epochs::default(),
+            held: BTreeMap::new(),
         }
     }
 
@@ -135,6 +139,7 @@ impl Consumer {
             return event;
         }
         loop {
+            self.release_acknowledged();
             if wanted && self.reader.is_some() {
                 return Event::Records;
             }
@@ -153,8 +158,8 @@ impl Consumer {
                 // Fails only when the driver has ended, which the membership told first.
                 Ok(()) = self.ends.acknowledged.changed() => return Event::Acknowledged,
                 fetched = receive(&mut self.fetching), if wanted => match fetched {
-                    Fetched::Start { partition, offset, epoch } => {
-                        if self.start_at(partition, offset, epoch) {
+                    Fetched::Start { partition, offset, epoch, held } => {
+                        if self.start_at(partition, offset, epoch, held) {
                             return Event::Moved { partition };
                         }
                     }
@@ -207,10 +212,14 @@ impl Consumer {
     pub fn seek(&mut self, offsets: &BTreeMap<i32, i64>, held: &BTreeSet<i32>) {
         for (partition, next) in offsets {
             self.positions.set(*partition, *next);
+            self.held.remove(partition);
         }
         let Some(assignment) = self.assignment.clone() else { return };
         let at = |index, offset| Stage::At(self.epochs.position(index, offset));
-        let known = |index: &i32| self.positions.get(*index).map(|offset| at(*index, offset));
+        let known = |index: &i32| {
+            let position = self.positions.get(*index).map(|offset| at(*index, offset));
+            if self.held.contains_key(index) { Some(Stage::Held) } else { position }
+        };
         let own =
             assignment.partitions.iter().filter(|(index, _)| !held.contains(index)).map(|(index, committed)| {
                 (*index, known(index).unwrap_or_else(|| Stage::Unresolved(committed.clone())))
@@ -223,6 +232,7 @@ impl Consumer {
     /// The same, and every other partition begins anew at what was committed: it may have been read for another purpose.
     pub fn begin_at(&mut self, offsets: &BTreeMap<i32, i64>) {
         self.positions.clear();
+        self.held.clear();
         self.seek(offsets, &BTreeSet::new());
     }
 
@@ -287,6 +297,15 @@ impl Consumer {
         }
     }
 
+    /// Partitions are fetched from starts that the coordinator has.
+    fn release_acknowledged(&mut self) {
+        let mut held = std::mem::take(&mut self.held);
+        held.retain(|partition, offset| {
+            self.acknowledged(*partition) != Some(*offset) || !self.rewind(*partition, *offset, Duration::ZERO, None)
+        });
+        self.held = held;
+    }
+
     fn membership_changed(&mut self) -> Option<Event> {
         let membership = self.ends.membership.borrow_and_update().clone();
         let newer = membership.epoch != self.epoch;
@@ -305,6 +324,7 @@ impl Consumer {
                 }
                 let plan = plan(&assignment.noted());
                 self.positions.clear();
+                self.held.clear();
                 self.damage.clear();
                 self.epochs.clear();
                 self.forget_lags();
@@ -339,6 +359,7 @@ impl Consumer {
     fn forget_assignment(&mut self) -> bool {
         self.stop_reading();
         self.positions.clear();
+        self.held.clear();
         self.forget_lags();
         self.assignment.take().is_some()
     }
@@ -394,11 +415,14 @@ impl Consumer {
     }
 
     /// True when the partition stood elsewhere, or was committed further than its log goes.
-    fn start_at(&mut self, partition: i32, offset: i64, epoch: i32) -> bool {
+    fn start_at(&mut self, partition: i32, offset: i64, epoch: i32, held: bool) -> bool {
         let before = self.positions.get(partition);
         self.epochs.start(partition, before, offset, epoch);
         let committed = self.assignment.as_ref().and_then(|assignment| assignment.partitions.get(&partition)?.as_ref());
         let cut = before.is_none() && committed.is_some_and(|committed| offset < committed.offset);
+        if held {
+            self.held.insert(partition, offset);
+        }
         self.positions.set(partition, offset);
         self.progress.send_modify(|progress| {
             progress.positions.insert(partition, offset);

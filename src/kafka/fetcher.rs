@@ -184,7 +184,8 @@ impl Fetcher {
         // Partitions without a leader wait for metadata, those of a leader that is away for its return.
         let settles =
             |index: &i32| self.metadata.leaders.get(index).is_some_and(|home| !self.away.contains(&home.node));
-        let parked = self.parked.iter().filter(|(index, _)| settles(index)).map(|(_, (_, until))| *until);
+        let parked = self.parked.iter().filter(|(index, (stage, _))| !stage.is_held() && settles(index));
+        let parked = parked.map(|(_, (_, until))| *until);
         let parked = parked.min().unwrap_or(far);
         let leaders = self.leaders.values().filter(|leader| !leader.places.is_empty()).map(|leader| leader.not_before);
         let metadata = if self.cluster.is_some() { self.metadata.due } else { far };
@@ -244,7 +245,9 @@ impl Fetcher {
         let ready: Vec<i32> = self
             .parked
             .iter()
-            .filter(|(index, (_, until))| now >= *until && self.metadata.leaders.contains_key(index))
+            .filter(|(index, (stage, until))| {
+                !stage.is_held() && now >= *until && self.metadata.leaders.contains_key(index)
+            })
             .map(|(index, _)| *index)
             .collect();
         for partition in ready {
@@ -338,7 +341,11 @@ impl Fetcher {
                 self.progress.send_modify(|progress| {
                     progress.blocked_partitions.remove(&partition);
                 });
-                if self.out.send(Fetched::Start { partition, offset, epoch }).await.is_err() {
+                let held = leader.places.iter().any(|place| place.partition == partition && place.stage.is_held());
+                if held {
+                    self.park(leader, partition, now);
+                }
+                if self.out.send(Fetched::Start { partition, offset, epoch, held }).await.is_err() {
                     debug!("nobody listens to the fetcher any more");
                 }
             }

@@ -37,6 +37,8 @@ pub enum Fetched {
         offset: i64,
         /// The leader epoch of what lies before, -1 when unknown.
         epoch: i32,
+        /// It is not what was committed: nothing is fetched before a [`Rewind`] says that it is.
+        held: bool,
     },
     /// The topic has another id than the assignment's: nothing more comes.
     Recreated,
@@ -63,8 +65,18 @@ pub struct Rewind {
 pub(super) enum Stage {
     /// Its log's start and end are to be asked for.
     Unresolved(Option<Committed>),
+    /// To be fetched from here, once the commit of this start is acknowledged: until then the same start may be resolved
+    /// to another offset after a crash, and what lies between would be skipped.
+    Held,
     /// Fetched from here next.
     At(Position),
+}
+
+impl Stage {
+    /// Whether it waits for a commit.
+    pub(super) fn is_held(&self) -> bool {
+        matches!(self, Self::Held)
+    }
 }
 
 /// Goes with an answer: the next fetch of its leader begins when the permit is dropped, and the answer's buffer goes

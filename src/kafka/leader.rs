@@ -44,7 +44,7 @@ impl Place {
             Stage::Unresolved(Some(committed)) if committed.is_of(topic_id) => {
                 Position::new(committed.offset, committed.leader_epoch)
             }
-            Stage::Unresolved(_) => return None,
+            Stage::Unresolved(_) | Stage::Held => return None,
         };
         position.is_unchecked(self.leader_epoch).then_some((
             position,
@@ -134,7 +134,7 @@ impl Leader {
     fn position_mut(&mut self, partition: i32) -> Option<&mut Position> {
         self.places.iter_mut().filter(|place| place.partition == partition).find_map(|place| match &mut place.stage {
             Stage::At(position) => Some(position),
-            Stage::Unresolved(_) => None,
+            Stage::Unresolved(_) | Stage::Held => None,
         })
     }
 
@@ -237,7 +237,7 @@ impl Leader {
             };
             at.checked = question.current_leader_epoch;
             if let Lineage::Cut { end, epoch } = found {
-                *at = Position { checked: at.checked, ..Position::new(end, epoch) };
+                self.set_stage(partition, Stage::Held);
                 let why = Why::Cut { position: position.offset, epoch: position.epoch, end, end_epoch: epoch, lost: 0 };
                 cycle.starts.push((partition, Start::At { offset: end, why }, epoch));
             }
@@ -257,7 +257,7 @@ impl Leader {
             Stage::Unresolved(committed) if !troubled(place.partition) => {
                 Some((place.partition, place.leader_epoch, committed.clone()))
             }
-            Stage::Unresolved(_) | Stage::At(_) => None,
+            Stage::Unresolved(_) | Stage::Held | Stage::At(_) => None,
         };
         let open: Vec<(i32, i32, Option<Committed>)> = self.places.iter().filter_map(unresolved).collect();
         if open.is_empty() {
@@ -289,6 +289,7 @@ impl Leader {
             let lineage = lineages.get(&partition).copied().unwrap_or(Lineage::Unknown);
             let known = committed.as_ref().map(|committed| Known { committed, lineage });
             let decision = decide(assignment, &settings.topic, partition, known, log, settings.reset);
+            let before = committed.as_ref().map(|committed| committed.offset);
             let epoch = match &decision {
                 Start::At { why: Why::Committed, .. } => committed.map_or(UNKNOWN_EPOCH, |at| at.leader_epoch),
                 Start::At { why: Why::Cut { end_epoch, .. }, .. } => *end_epoch,
@@ -298,7 +299,7 @@ impl Leader {
             };
             if let Start::At { offset, .. } = decision {
                 let position = Position { checked: leader_epoch, ..Position::new(offset, epoch) };
-                self.set_stage(partition, Stage::At(position));
+                self.set_stage(partition, if before == Some(offset) { Stage::At(position) } else { Stage::Held });
             }
             cycle.starts.push((partition, decision, epoch));
         }
@@ -327,7 +328,7 @@ impl Leader {
                     offset: position.offset,
                     leader_epoch: place.leader_epoch,
                 }),
-                Stage::At(_) | Stage::Unresolved(_) => None,
+                Stage::At(_) | Stage::Held | Stage::Unresolved(_) => None,
             })
             .take(if self.single { 1 } else { usize::MAX })
             .collect();

@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::harness::bench::SHIPPED;
 use crate::harness::tampered::{FETCH, Fate, Tampered, set_fetch_errors};
-use crate::harness::{Bench, ClickHouse, same, wait_until};
+use crate::harness::veil::Veiled;
+use crate::harness::{Bench, ClickHouse, hold, pause, same, wait_until};
 use crate::log_changes::{delete_records, lost_lines};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const OFFSET_OUT_OF_RANGE: i16 = 1;
+/// COORDINATOR_LOAD_IN_PROGRESS.
+const LOADING: i16 = 14;
 
 #[test]
 fn a_start_found_again_in_range_commits_nothing_that_is_not_stored() {
@@ -83,4 +86,44 @@ fn what_retention_takes_from_an_open_batch_counts_as_lost_for_the_next_owner() {
     assert_eq!(lost, ends.values().sum::<i64>(), "none of these is in the table");
     assert_eq!(bench.rows(), 0);
     consumer.stop();
+}
+
+#[test]
+fn long_nothing_is_read_before_the_commit_of_its_start_is_acknowledged() {
+    let veiled = Veiled::start();
+    let bench = Bench::new("unacknowledged", &veiled.kafka, ClickHouse::shared(), SHIPPED);
+    let bootstrap = veiled.bootstrap();
+    let env = [("KAFKA_BOOTSTRAP_SERVERS", bootstrap.as_str()), ("KAFKA_AUTO_OFFSET_RESET", "latest")];
+    veiled.refuse_commits(LOADING);
+    let killed = bench.start(&env);
+    killed.wait_log(LIMIT, &["no committed offset", "latest"]);
+    // Were they read without a commit, a kill would leave a gap behind them.
+    let skipped = bench.produce(1_000);
+    let began = Instant::now();
+    while began.elapsed() < hold(12) {
+        assert_eq!(bench.rows(), 0, "read before its start is committed, {:?} after", began.elapsed());
+        pause(began);
+    }
+    assert!(veiled.refused_commits() > 0);
+    killed.kill9();
+
+    let consumer = bench.start(&env);
+    consumer.wait_log(LIMIT, &["no committed offset", "latest"]);
+    wait_until(LIMIT, "every start is found", || {
+        let found = consumer.log_lines().iter().filter(|line| line["msg"].as_str().unwrap().contains("latest")).count();
+        same(found, 12)
+    });
+    let indices = bench.produce(1_000);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(3) {
+        assert_eq!(bench.rows(), 0);
+        pause(began);
+    }
+    veiled.refuse_commits(0);
+    bench.wait_rows(&consumer, 1_000, LIMIT);
+    bench.wait_committed_to_the_end(&consumer, LIMIT);
+    consumer.wait_healthy();
+    consumer.stop();
+    bench.assert_exactly_once(indices);
+    assert_eq!(bench.tally(skipped).once, 0, "of the run that was killed there is nothing");
 }

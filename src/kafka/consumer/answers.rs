@@ -100,13 +100,16 @@ impl Consumer {
         }
     }
 
-    fn rewind(&mut self, partition: i32, offset: i64, pause: Duration, blocked: Option<String>) {
-        let Some(fetching) = &self.fetching else { return };
+    /// False when the fetcher cannot take it now.
+    pub(super) fn rewind(&mut self, partition: i32, offset: i64, pause: Duration, blocked: Option<String>) -> bool {
+        let Some(fetching) = &self.fetching else { return false };
         let rewind = Rewind { partition, position: self.epochs.position(partition, offset), pause, blocked };
-        if let Err(fault) = fetching.rewinds.try_send(rewind) {
+        let sent = fetching.rewinds.try_send(rewind);
+        if let Err(fault) = &sent {
             // The fetcher's queue is full or it has ended: the next answer of this partition astray asks again.
             self.damage.remove(&partition);
             warn!(partition, %fault, "cannot rewind a partition yet");
         }
+        sent.is_ok()
     }
 }

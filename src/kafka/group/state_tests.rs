@@ -186,6 +186,28 @@ fn a_follower_asks_for_the_partition_count_and_a_member_without_partitions_idles
 }
 
 #[test]
+fn a_share_beyond_the_partitions_seen_is_no_share_without_commits() {
+    let mut bench = Bench::new();
+    bench.join(0, false);
+    let Step::Sync { .. } = bench.next() else { panic!("a follower syncs") };
+    bench.sync(0, &[1, 3]);
+    let Step::Heartbeat { .. } = bench.next() else { panic!("a heartbeat first") };
+    bench.heartbeat(0);
+    for _ in 0..3 {
+        let Step::Metadata { .. } = bench.next() else { panic!("partition 3 is not seen yet") };
+        bench.metadata(7, 2);
+        let Step::Wait { .. } = bench.next() else { panic!("not at once") };
+        bench.later(RETRY_PAUSE);
+    }
+    bench.metadata(7, 4);
+    assert_eq!(bench.next(), Step::FetchOffsets { partitions: vec![0, 1, 2, 3] });
+    bench.offsets(&[(0, 5, ""), (1, 6, ""), (2, 7, ""), (3, 8, "")]);
+    let Phase::Assigned(assignment) = bench.group.membership().phase else { panic!("assigned") };
+    let committed = assignment.partitions.iter().map(|(index, at)| (*index, at.as_ref().map(|at| at.offset)));
+    assert_eq!(committed.collect::<Vec<_>>(), [(1, Some(6)), (3, Some(8))]);
+}
+
+#[test]
 fn an_offset_is_acknowledged_by_code_0_alone() {
     let mut bench = Bench::at_work();
     let acknowledged = |bench: &Bench| bench.group.acknowledged().collect::<Vec<_>>();
