@@ -124,6 +124,8 @@ pub struct InsertProgress {
     pub failure: Option<String>,
     /// Rows stored.
     pub rows: u64,
+    /// Values stored that were rounded to the scale of a Decimal.
+    pub rounded: u64,
     /// Inserts stored.
     pub batches: u64,
     /// When the last insert was stored.

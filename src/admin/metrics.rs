@@ -100,6 +100,12 @@ const FAMILIES: &[Family] = &[
     ("sandarb_consumer_unknown_keys_total", Kind::Counter, "Keys of events that no column has.", |view, out| {
         out.number(view.snapshot.pipeline.settled.unknown_keys);
     }),
+    (
+        "sandarb_consumer_decimals_rounded_total",
+        Kind::Counter,
+        "Values stored with a JSON number rounded to its Decimal's scale.",
+        |view, out| out.number(view.snapshot.insert.rounded),
+    ),
     ("sandarb_consumer_batches_flushed_total", Kind::Counter, "Inserts stored.", |view, out| {
         out.number(view.snapshot.insert.batches);
     }),

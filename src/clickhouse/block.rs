@@ -23,6 +23,8 @@ pub struct Block {
     pub column_list: String,
     /// Rows in it.
     pub rows: u64,
+    /// Values in it that were rounded to the scale of a Decimal.
+    pub rounded: u64,
     /// What it was made for.
     pub schema: Arc<Schema>,
 }
@@ -64,7 +66,7 @@ impl Block {
         }
         // Of a block without columns.
         frames.write(&head);
-        Self { body: frames.finish(), column_list, rows: rows as u64, schema: Arc::clone(schema) }
+        Self { body: frames.finish(), column_list, rows: rows as u64, rounded: 0, schema: Arc::clone(schema) }
     }
 }
 

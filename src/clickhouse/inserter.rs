@@ -242,7 +242,7 @@ impl Inserter {
             tries.made += 1;
             let sent = Instant::now();
             let Some(failure) = self.attempt(insert, tries.made).await else {
-                self.stored(insert.block.rows, sent.elapsed());
+                self.stored(&insert.block, sent.elapsed());
                 if tries.made > 1 {
                     tracing::info!(attempts = tries.made, rows = insert.block.rows, "the insert went through");
                 }
@@ -375,12 +375,13 @@ impl Inserter {
         });
     }
 
-    fn stored(&mut self, rows: u64, took: Duration) {
+    fn stored(&mut self, block: &Block, took: Duration) {
         self.client.unpin();
         self.progress.send_modify(|progress| {
             progress.connected = true;
             progress.failure = None;
-            progress.rows += rows;
+            progress.rows += block.rows;
+            progress.rounded += block.rounded;
             progress.batches += 1;
             progress.took.add(took);
             progress.last_stored_at = Some(SystemTime::now());

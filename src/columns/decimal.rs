@@ -56,6 +56,17 @@ impl Decimals {
         Ok(())
     }
 
+    /// Appends the number that a text means, rounded to the column's scale (half away from zero), if what that changes is at
+    /// most one unit in the last place of the float of eight bytes that is nearest to the number: then it is what arithmetic
+    /// with such floats left behind (0.1 + 0.2 is 0.30000000000000004). Otherwise as [`Decimals::push`].
+    pub fn push_nearest(&mut self, text: &str) -> Result<(), DecimalFault> {
+        let number = Digits::read(text).ok_or(DecimalFault::Unreadable)?;
+        match number.rounded(self.scale, text) {
+            Some(rounded) => self.push(&rounded),
+            None => Err(DecimalFault::Lossy(self.scale)),
+        }
+    }
+
     fn fit(&self, number: &Digits<'_>) -> Result<[u64; 4], DecimalFault> {
         let significant = number.significant();
         if significant.is_empty() {
@@ -159,6 +170,24 @@ pub fn whole(text: &str) -> Result<i128, DecimalFault> {
     Ok(((u128::from(high) << 64) | u128::from(low)) as i128)
 }
 
+/// A whole number in decimal digits and one more.
+fn successor(digits: &[u8]) -> Vec<u8> {
+    let mut digits = [b"0", digits].concat();
+    for digit in digits.iter_mut().rev() {
+        if *digit < b'9' {
+            *digit += 1;
+            break;
+        }
+        *digit = b'0';
+    }
+    digits
+}
+
+/// What is missing from digits to a one with as many zeros as there are digits.
+fn complement(digits: &[u8]) -> Vec<u8> {
+    successor(&digits.iter().map(|digit| b'0' + b'9' - digit).collect::<Vec<_>>())
+}
+
 /// Digits of 2^256.
 const MAX_DIGITS: usize = 78;
 /// Digits that are read at most, zeros included: nothing longer is a number that someone meant.
@@ -204,6 +233,30 @@ impl<'a> Digits<'a> {
     fn significant(&self) -> &[u8] {
         let end = self.all.iter().rposition(|digit| *digit != b'0').map_or(0, |at| at + 1);
         self.all.get(self.leading_zeros()..end).unwrap_or(&[])
+    }
+
+    /// The number with no more digits after the point than `scale`, as text, if rounding changes it by at most a unit in the
+    /// last place of the float nearest to it.
+    fn rounded(&self, scale: usize, text: &str) -> Option<String> {
+        let significant = self.significant();
+        let places = i64::try_from(scale).ok()?;
+        let kept = self.point().checked_add(places)?;
+        // Fewer than no digits kept: what is dropped begins with zeros, which are not written.
+        let zeros = usize::try_from(kept.min(0).unsigned_abs()).ok()?;
+        let (kept, dropped) = significant.split_at_checked(usize::try_from(kept.max(0)).ok()?)?;
+        let up = zeros == 0 && dropped.first().is_some_and(|digit| *digit >= b'5');
+        let (kept, change) =
+            if up { (successor(kept), complement(dropped)) } else { (kept.to_vec(), dropped.to_vec()) };
+        let (kept, change) = (String::from_utf8(kept).ok()?, String::from_utf8(change).ok()?);
+        // Read as floats: the nearest to the change is as good as itself here.
+        let change: f64 = format!("{change}e-{}", scale + zeros + dropped.len()).parse().ok()?;
+        let float: f64 = text.parse().ok()?;
+        let last_place = float.abs().next_up() - float.abs();
+        if change > last_place {
+            return None;
+        }
+        let sign = if self.negative { "-" } else { "" };
+        Some(format!("{sign}0{kept}e-{scale}"))
     }
 
     /// How many of the significant digits stand before the point.

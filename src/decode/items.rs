@@ -21,13 +21,15 @@ use crate::columns::Cells;
 pub(super) struct Room {
     most: usize,
     left: usize,
+    /// A number among the items was rounded.
+    pub(super) rounded: bool,
 }
 
 impl Room {
     /// Numbers of eight bytes fit however short they are written.
     pub(super) fn of(text: &str) -> Self {
         let most = text.len().saturating_mul(4).max(MOST_BYTES);
-        Self { most, left: most }
+        Self { most, left: most, rounded: false }
     }
 
     pub(super) fn take(&mut self, bytes: usize) -> Result<(), Fault> {
@@ -55,17 +57,23 @@ pub(super) fn array(text: &str, cells: &mut Cells, room: &mut Room) -> Result<Re
     Ok(fault.map_or(Ok(()), Err))
 }
 
-/// The pairs of an object, read to its end, in the order of their keys. Of a repeated key the last counts, as everywhere, and
-/// which one that is shows at the end.
-pub(super) fn pairs<'t>(
-    text: &'t str,
-    room: &mut Room,
-) -> Result<Result<BTreeMap<String, &'t RawValue>, Fault>, serde_json::Error> {
+/// The pairs of an object, read to its end, in the object's order. Of a repeated key the last value counts, as everywhere, in
+/// the place of the first: so Python and JavaScript read an object, too.
+pub(super) fn pairs<'t>(text: &'t str, room: &mut Room) -> Result<Result<InOrder<'t>, Fault>, serde_json::Error> {
     let mut json = serde_json::Deserializer::from_str(text);
     let pairs = json.deserialize_map(Pairs { room })?;
     json.end()?;
-    Ok(pairs)
+    Ok(pairs.map(|pairs| {
+        let mut pairs: Vec<_> = pairs.into_iter().collect();
+        pairs.sort_unstable_by_key(|(_, (place, _))| *place);
+        pairs.into_iter().map(|(key, (_, raw))| (key, raw)).collect()
+    }))
 }
+
+/// Keys and values in the object's order.
+pub(super) type InOrder<'t> = Vec<(String, &'t RawValue)>;
+/// Keys with their places and values.
+type Placed<'t> = BTreeMap<String, (usize, &'t RawValue)>;
 
 struct Items<'r> {
     cells: &'r mut Cells,
@@ -96,18 +104,21 @@ struct Pairs<'r> {
 }
 
 impl<'de> Visitor<'de> for Pairs<'_> {
-    type Value = Result<BTreeMap<String, &'de RawValue>, Fault>;
+    type Value = Result<Placed<'de>, Fault>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
-        let mut pairs = Ok(BTreeMap::new());
+        let mut pairs = Ok(Placed::new());
         while let Some((key, raw)) = object.next_entry::<String, &RawValue>()? {
             if let Ok(held) = &mut pairs {
                 match self.room.take(PAIR) {
-                    Ok(()) => drop(held.insert(key, raw)),
+                    Ok(()) => {
+                        let place = held.len();
+                        held.entry(key).or_insert((place, raw)).1 = raw;
+                    }
                     Err(fault) => pairs = Err(fault),
                 }
             }

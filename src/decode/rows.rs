@@ -100,6 +100,9 @@ pub struct Rows {
     keys: Keys,
     as_text: Vec<bool>,
     faults: Vec<(usize, Fault)>,
+    /// Columns of the event being read whose value was rounded, and how many such values the rows hold.
+    rounded: Vec<usize>,
+    rounded_values: u64,
     unknown: UnknownKeys,
     scratch: scan::Scratch,
     /// Events go through the fast path first. Off only where a test compares the two.
@@ -144,6 +147,8 @@ impl Rows {
             held: 0,
             keys: Keys::new(schema, ingested_at),
             faults: Vec::new(),
+            rounded: Vec::new(),
+            rounded_values: 0,
             unknown: UnknownKeys::default(),
             scratch: scan::Scratch::default(),
             fast: true,
@@ -185,6 +190,7 @@ impl Rows {
         if self.rows == 0 || asking.any(|cells| cells.asks(self.rows) != cells.asks(self.rows - 1)) {
             self.blocks += 1;
         }
+        self.rounded_values += self.rounded.len() as u64;
         self.rows += 1;
         // Counting the columns for each event would cost as much as filling them; between two counts an event is taken
         // to become no more bytes than it has.
@@ -244,6 +250,7 @@ impl Rows {
             }
         }
         let block = Block::encode(&self.schema, &self.cells, self.rows, &mut self.frames);
+        let block = Block { rounded: self.rounded_values, ..block };
         self.clear();
         block
     }
@@ -271,6 +278,7 @@ impl Rows {
         self.untimed.clear();
         self.rows = 0;
         self.blocks = 0;
+        self.rounded_values = 0;
         self.held = 0;
     }
 
@@ -282,7 +290,7 @@ impl Rows {
         if !text.starts_with('{') {
             return Err(match serde_json::from_str::<IgnoredAny>(text) {
                 Ok(_) => whole(Class::NotAnObject, "the value is JSON, but no object".to_owned()),
-                Err(cause) => whole(Class::InvalidJson, cause.to_string()),
+                Err(cause) => whole(Class::InvalidJson, no_json(text, &cause)),
             });
         }
         let mut unknown = Some(&mut self.unknown);
@@ -290,12 +298,14 @@ impl Rows {
         let mut fast = self.fast;
         let filled = loop {
             self.faults.clear();
+            self.rounded.clear();
             let mut walk = Walk {
                 keys: &mut self.keys,
                 cells: &mut self.cells,
                 row: self.rows,
                 as_text: all_as_text.as_deref_mut().unwrap_or(&mut self.as_text),
                 faults: &mut self.faults,
+                rounded: &mut self.rounded,
                 filled: 0,
                 unknown: if fast { unknown.as_deref_mut() } else { unknown.take() },
                 again: false,
@@ -313,7 +323,7 @@ impl Rows {
                 let (again, too_deep, filled) = (walk.again, walk.too_deep, walk.filled);
                 if let Err(cause) = walked {
                     if all_as_text.is_some() {
-                        return Err(whole(Class::InvalidJson, cause.to_string()));
+                        return Err(whole(Class::InvalidJson, no_json(text, &cause)));
                     }
                     // serde_json also gives up at a number that no float holds (1e400). It is JSON all the same, and what
                     // becomes of it must not depend on the events before, which decide what is taken as text.
@@ -370,6 +380,22 @@ impl Rows {
                 }
             }
         }
+    }
+}
+
+/// Why a text is no JSON. What Python and JavaScript call numbers and JSON does not is named.
+fn no_json(text: &str, cause: &serde_json::Error) -> String {
+    // Columns are counted from 1, and the error is at the first byte that does not fit or the one after it.
+    let line = text.lines().nth(cause.line().saturating_sub(1)).unwrap_or("");
+    let near = cause.column().saturating_sub(2)..;
+    let near = line.as_bytes().get(near).unwrap_or(&[]);
+    let named = ["NaN", "Infinity"].into_iter().find(|name| {
+        let at = |skipped: usize| near.get(skipped..).is_some_and(|rest| rest.starts_with(name.as_bytes()));
+        (0..3).any(at)
+    });
+    match named {
+        Some(name) => format!("{name} is no value of JSON: {cause}"),
+        None => cause.to_string(),
     }
 }
 

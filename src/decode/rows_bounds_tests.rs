@@ -170,7 +170,7 @@ fn the_pairs_of_a_map_are_bounded_as_they_are_read() {
     let unclosed = event(90_000).replace("{\"m\":", "").replace('}', "");
     let reject = rows.push(&PLACE, serde_json::json!({ "m": unclosed }).to_string().as_bytes());
     assert_eq!(reject.unwrap_err().class, Class::InvalidValue);
-    assert_eq!(one("Map(String, UInt8)", r#"{"b":1,"a":2,"b":3}"#), one("Map(String, UInt8)", r#"{"a":2,"b":3}"#));
+    assert_eq!(one("Map(String, UInt8)", r#"{"b":1,"a":2,"b":3}"#), one("Map(String, UInt8)", r#"{"b":3,"a":2}"#));
 }
 
 /// A block of some rows has the same bytes as one of these rows alone, but for dictionaries, which go only with all rows.
@@ -253,4 +253,84 @@ fn a_block_ends_where_another_column_asks_for_its_default() {
     let block = rows.encode(SystemTime::UNIX_EPOCH);
     assert_eq!((block.rows, &*block.column_list), (8, "`a`,`n`,`d`,`z`,`event_time`"));
     assert_eq!(rows.blocks(), 0);
+}
+
+#[test]
+fn what_floats_leave_behind_is_rounded_to_the_scale_of_a_decimal() {
+    let decimal =
+        |type_name: &str, json: &str| one(type_name, json).map(|bytes| i64::from_le_bytes(bytes.try_into().unwrap()));
+    for (type_name, json, ticks) in [
+        ("Decimal(18, 12)", "0.30000000000000004", 300_000_000_000),
+        ("Decimal(18, 12)", "-0.30000000000000004", -300_000_000_000),
+        ("Decimal(18, 12)", "0.7999999999999999", 800_000_000_000),
+        ("Decimal(18, 12)", "3.3000000000000003e0", 3_300_000_000_000),
+        ("Decimal(18, 12)", "9999.9999999999999999999", 10_000_000_000_000_000),
+        ("Decimal(18, 2)", "1e-400", 0),
+        ("Decimal(18, 2)", "-5e-324", 0),
+        ("Decimal(18, 9)", "1234567.123456789012", 1_234_567_123_456_789),
+        ("Decimal(18, 0)", "2.9999999999999996", 3),
+        ("Decimal(18, 1)", "4503599627370496.25", 45_035_996_273_704_963),
+    ] {
+        assert_eq!(decimal(type_name, json), Ok(ticks), "{json}");
+        assert_eq!(decimal(type_name, &format!("\"{json}\"")), Err(Class::InvalidValue), "{json} as text");
+    }
+    for (type_name, json, class) in [
+        ("Decimal(18, 12)", "0.1234567890123456", Class::InvalidValue),
+        ("Decimal(18, 12)", "5.551115123125783e-17", Class::InvalidValue),
+        ("Decimal(18, 12)", "0.3000000000000001", Class::InvalidValue),
+        ("Decimal(18, 2)", "0.005", Class::InvalidValue),
+        ("Decimal(18, 2)", "1e-30", Class::InvalidValue),
+        ("Decimal(18, 17)", "9.999999999999999999", Class::OutOfRange),
+        ("Int128", "3.0000000000000004", Class::InvalidValue),
+        ("Int64", "3.0000000000000004", Class::InvalidValue),
+    ] {
+        assert_eq!(one(type_name, json).map(|_| ()), Err(class), "{type_name} {json}");
+    }
+    let columns = [
+        ("d", "Decimal(18, 2)", Missing::Zero),
+        ("a", "Array(Array(Decimal(18, 2)))", Missing::Zero),
+        ("m", "Map(String, Decimal(18, 2))", Missing::Zero),
+        ("u", "UInt8", Missing::Zero),
+    ];
+    let mut rows = rows(&columns);
+    for event in [
+        r#"{"d":0.30000000000000004,"a":[[],[0.7999999999999999,1.1]],"m":{"k":0.30000000000000004}}"#,
+        r#"{"d":0.30000000000000004,"d":0.3,"a":[[1.25]]}"#,
+    ] {
+        rows.push(&PLACE, event.as_bytes()).unwrap();
+    }
+    assert!(rows.push(&PLACE, br#"{"d":0.30000000000000004,"u":"x"}"#).is_err());
+    assert_eq!(rows.encode(SystemTime::UNIX_EPOCH).rounded, 3, "values of rows, the last of a repeated key");
+    rows.push(&PLACE, b"{}").unwrap();
+    assert_eq!(rows.encode(SystemTime::UNIX_EPOCH).rounded, 0);
+}
+
+#[test]
+fn what_is_called_a_number_elsewhere_is_named() {
+    for (event, name) in [
+        (r#"{"a": NaN}"#, "NaN"),
+        (r#"{"a":NaN}"#, "NaN"),
+        (r#"{"a": Infinity}"#, "Infinity"),
+        ("{\"b\": 1,\n\"a\": -Infinity}", "Infinity"),
+        (r#"{"a": [1, NaN, 2]}"#, "NaN"),
+        (r#"{"other": {"x": NaN}}"#, "NaN"),
+        ("NaN", "NaN"),
+    ] {
+        let mut rows = rows(&[("a", "Float64", Missing::Zero)]);
+        let reject = rows.push(&PLACE, event.as_bytes()).unwrap_err();
+        assert_eq!(reject.class, Class::InvalidJson, "{event}");
+        assert!(reject.reason.starts_with(&format!("{name} is no value of JSON")), "{event}: {}", reject.reason);
+    }
+    for text in ["NaN", "nan", "Infinity", "-Infinity", "inf", "+inf"] {
+        assert_eq!(one("Float64", &format!("\"{text}\"")), Err(Class::InvalidValue), "{text}");
+        assert_eq!(one("Float32", &format!("\"{text}\"")), Err(Class::InvalidValue), "{text}");
+    }
+    let mut rows = rows(&[("a", "Float64", Missing::Zero)]);
+    assert!(!rows.push(&PLACE, br#"{"NaN": nope}"#).unwrap_err().reason.contains("is no value"));
+}
+
+#[test]
+fn the_keys_of_a_map_keep_their_order() {
+    let bytes = one("Map(String, UInt8)", r#"{"z": 1, "a": 2, "m": 3, "z": 4}"#).unwrap();
+    assert_eq!(bytes, *b"\x03\0\0\0\0\0\0\0\x01z\x01a\x01m\x04\x02\x03");
 }

@@ -184,7 +184,7 @@ fn what_is_read_from_its_text() {
     assert_eq!(one("Array(UInt8)", "[1, {}]"), Err(Class::InvalidValue));
     assert_eq!(
         one("Map(String, Int8)", r#"{"b": 1, "a": -2, "b": 3}"#),
-        Ok([ends(&[2]), b"\x01a\x01b\xfe\x03".to_vec()].concat())
+        Ok([ends(&[2]), b"\x01b\x01a\x03\xfe".to_vec()].concat())
     );
     assert_eq!(one("Map(String, Int8)", "[1]"), Err(Class::InvalidValue));
     let json = |json| one("JSON", json).map(|bytes| String::from_utf8(bytes[9..].to_vec()).unwrap());

@@ -32,6 +32,8 @@ pub(super) enum Input<'a> {
 pub(super) enum Stored {
     /// The column has one more row.
     Value,
+    /// The same, with a number rounded to the scale of a Decimal.
+    Rounded,
     /// "" in a column that is not of text and has no member of this name: no value. The column is as before.
     Missing,
     /// The column reads such a value from its JSON text: give it as [`Input::Json`]. The column is as before.
@@ -66,6 +68,7 @@ fn store_within(column: &mut Column, input: Input<'_>, room: Option<&mut Room>) 
     if matches!(input, Input::Composite) {
         return Err(Fault::invalid(format!("an object or array where {} belongs", kind(column))));
     }
+    let mut rounded = false;
     match column {
         Column::String(strings) => with_text(input, |text| strings.push(text)),
         Column::LowCardinality(strings) => with_text(input, |text| strings.push(text)),
@@ -122,7 +125,13 @@ fn store_within(column: &mut Column, input: Input<'_>, room: Option<&mut Room>) 
                 Input::Json("false") if numbers.is_integer() => "0",
                 other => digits(other)?,
             };
-            numbers.push(text).map_err(|cause| match cause {
+            let mut pushed = numbers.push(text);
+            // A number of JSON comes out of floats, where a text was written by somebody who keeps digits.
+            if let (Err(DecimalFault::Lossy(_)), Input::Json(_), false) = (pushed, input, numbers.is_integer()) {
+                pushed = numbers.push_nearest(text);
+                rounded = true;
+            }
+            pushed.map_err(|cause| match cause {
                 DecimalFault::Unreadable => unfit(input, "a number"),
                 DecimalFault::Lossy(_) => Fault::invalid(format!("{} has {cause}", shown(input))),
                 DecimalFault::OutOfRange => Fault::range(format!("{} is {cause}", shown(input))),
@@ -133,6 +142,7 @@ fn store_within(column: &mut Column, input: Input<'_>, room: Option<&mut Room>) 
             let mut whole = Room::of(text);
             let room = room.unwrap_or(&mut whole);
             arrays.push(|cells| items::array(text, cells, room).map_err(|_| unfit(input, "an array"))?)?;
+            rounded = room.rounded;
         }
         Column::Map(maps) => {
             let text = digits(input)?;
@@ -145,6 +155,7 @@ fn store_within(column: &mut Column, input: Input<'_>, room: Option<&mut Room>) 
                     item(values, raw.get(), room)
                 })
             })?;
+            rounded = room.rounded;
         }
         Column::Json(texts) => {
             let text = trimmed(digits(input)?);
@@ -160,7 +171,7 @@ fn store_within(column: &mut Column, input: Input<'_>, room: Option<&mut Room>) 
             texts.push(text.as_bytes());
         }
     }
-    Ok(Stored::Value)
+    Ok(if rounded { Stored::Rounded } else { Stored::Value })
 }
 
 /// Appends the first `length` bytes of `from`, if they are an id or a time in the form that most producers write, to a
@@ -237,7 +248,12 @@ pub(super) fn item(items: &mut Cells, raw: &str, room: &mut Room) -> Result<(), 
         }
         _ => Input::Json(raw),
     };
-    if !items.push(|column| Ok::<_, Fault>(store_within(column, input, Some(room))? == Stored::Value))? {
+    let filled = items.push(|column| {
+        let stored = store_within(column, input, Some(&mut *room))?;
+        room.rounded |= stored == Stored::Rounded;
+        Ok::<_, Fault>(matches!(stored, Stored::Value | Stored::Rounded))
+    })?;
+    if !filled {
         items.push_missing();
     }
     Ok(())

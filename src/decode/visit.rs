@@ -121,6 +121,8 @@ pub(super) struct Walk<'r> {
     pub(super) as_text: &'r mut [bool],
     /// Values that did not fit, by column; at most one each.
     pub(super) faults: &'r mut Vec<(usize, Fault)>,
+    /// Columns whose value was rounded to the scale of a Decimal.
+    pub(super) rounded: &'r mut Vec<usize>,
     /// Columns with a value in this row.
     pub(super) filled: usize,
     /// Keys without a column; not in a second walk, which would count them twice.
@@ -181,11 +183,14 @@ impl Walk<'_> {
         if !self.faults.is_empty() {
             self.faults.retain(|(at, _)| *at != column);
         }
+        if !self.rounded.is_empty() {
+            self.rounded.retain(|at| *at != column);
+        }
         let mut found = Stored::Missing;
         if let Some(input) = input {
             let pushed = cells.push(|values| {
                 found = store(values, input)?;
-                Ok(found == Stored::Value)
+                Ok(matches!(found, Stored::Value | Stored::Rounded))
             });
             if let Err(fault) = pushed {
                 self.faults.push((column, fault));
@@ -194,6 +199,10 @@ impl Walk<'_> {
         }
         match found {
             Stored::Value => self.filled += 1,
+            Stored::Rounded => {
+                self.rounded.push(column);
+                self.filled += 1;
+            }
             // Told from a key that is not there: that one gets the DEFAULT.
             Stored::Missing if cells.stores_null() => {
                 cells.push_null();

@@ -236,6 +236,18 @@ fn fitting(chance: &mut Chance, kind: &Type) -> Json {
             };
             if chance.percent(20) { Json::text(number) } else { Json::Number(number) }
         }
+        Type::Decimal(_, scale) if chance.percent(25) => {
+            // What arithmetic with floats leaves behind, of more and of fewer digits than the column has.
+            let unit = 10_f64.powi(-(i32::try_from(*scale).unwrap() - chance.below(3) as i32));
+            let mut sum = chance.below(1000) as f64 * unit;
+            for _ in 0..chance.below(5) {
+                sum += chance.below(1_000_000) as f64 * unit / if chance.percent(10) { 7.0 } else { 1.0 };
+            }
+            if chance.percent(50) {
+                sum *= -3.0;
+            }
+            if chance.percent(5) { Json::text(format!("{sum:?}")) } else { Json::number(format!("{sum:?}")) }
+        }
         Type::Decimal(precision, scale) => {
             let whole = format!("0{}", digits(chance, precision - scale));
             // JSON has no leading zeros, nor numbers without a whole part.
@@ -480,6 +492,12 @@ fn number(chance: &mut Chance) -> String {
         "1.7976931348623157e308",
         "5e-324",
         "0.30000000000000004",
+        "5.551115123125783e-17",
+        "1234567.123456789012",
+        "12345678901234567890.5",
+        "0.9999999999999999",
+        "9.999999999999999",
+        "99.99500000000000001",
         "8.41395951e21",
         "1768954900.123456789",
     ];

@@ -99,7 +99,11 @@ pub(crate) fn convert(kind: &Type, json: &Json) -> Result<Option<Held>, Bad> {
             }
         }
         (Type::Decimal(precision, scale), Json::Number(number) | Json::Text(number)) => {
-            let number = Exact::read(number).ok_or(Bad)?;
+            let mut exact = Exact::read(number).ok_or(Bad)?;
+            if exact.decimals() > *scale && matches!(json, Json::Number(_)) {
+                exact = exact.nearly(*scale, number).ok_or(Bad)?;
+            }
+            let number = exact;
             let fits = number.decimals() <= *scale && number.whole_digits() + scale <= *precision;
             if fits { text(number.plain()) } else { Err(Bad) }
         }
@@ -296,6 +300,53 @@ impl Exact {
         let sign = if self.negative { "-" } else { "" };
         let whole = if self.whole.is_empty() { "0" } else { &self.whole };
         if self.fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{}", self.fraction) }
+    }
+
+    /// The number rounded to so many digits after the point, if it is no further away than the next float is from the one
+    /// that the text means. All of it digit by digit; a float has a last digit when written out far enough.
+    fn nearly(&self, scale: usize, text: &str) -> Option<Self> {
+        let float: f64 = text.parse::<f64>().ok()?.abs();
+        let step = format!("{:.1100}", f64::from_bits(float.to_bits() + 1) - float);
+        let (kept, dropped) = self.fraction.split_at(scale);
+        let places = 1100;
+        let padded = |whole: &str, fraction: &str| -> Vec<i8> {
+            let digits = format!("{whole:0>400}{fraction:0<places$}");
+            digits.bytes().map(|digit| (digit - b'0') as i8).collect()
+        };
+        let mut near = padded(&self.whole, kept);
+        if dropped.as_bytes()[0] >= b'5' {
+            let mut at = 400 + scale;
+            loop {
+                at -= 1;
+                near[at] += 1;
+                if near[at] < 10 {
+                    break;
+                }
+                near[at] = 0;
+            }
+        }
+        let exact = padded(&self.whole, &self.fraction);
+        let (mut more, mut less) = (&near, &exact);
+        if more < less {
+            (more, less) = (less, more);
+        }
+        let mut away = more.clone();
+        for at in (0..away.len()).rev() {
+            away[at] -= less[at];
+            if away[at] < 0 {
+                away[at] += 10;
+                away[at - 1] -= 1;
+            }
+        }
+        let (whole, fraction) = step.split_once('.')?;
+        if away > padded(whole, fraction) {
+            return None;
+        }
+        let text: String = near.iter().map(|digit| char::from(b'0' + *digit as u8)).collect();
+        let (whole, fraction) = text.split_at(400);
+        let (whole, fraction) = (whole.trim_start_matches('0').to_owned(), fraction.trim_end_matches('0').to_owned());
+        let negative = self.negative && !(whole.is_empty() && fraction.is_empty());
+        Some(Self { negative, whole, fraction })
     }
 
     fn is_whole(&self) -> bool {
