@@ -218,10 +218,17 @@ fn dead_letter_topic(reader: &mut Reader<'_>, topic: &Result<String, Faulty>) ->
     }
 }
 
+/// The heartbeat interval while none is set, unless that is more than a third of the session timeout.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
+
 /// Session timeout, heartbeat interval, rebalance timeout.
 fn group_times(reader: &mut Reader<'_>) -> Result<(Duration, Duration, Duration), Faulty> {
     let session = reader.value(&var::KAFKA_SESSION_TIMEOUT_MS);
-    let heartbeat = reader.value(&var::KAFKA_HEARTBEAT_INTERVAL_MS);
+    let heartbeat = match (reader.optional(&var::KAFKA_HEARTBEAT_INTERVAL_MS), session) {
+        (Ok(Some(heartbeat)), _) => Ok(heartbeat),
+        (Ok(None), Ok(session)) => Ok(HEARTBEAT_INTERVAL.min(Duration::from_millis(millis(session) / 3))),
+        (Err(faulty), _) | (Ok(None), Err(faulty)) => Err(faulty),
+    };
     let rebalance = reader.value(&var::KAFKA_REBALANCE_TIMEOUT_MS);
     if let (Ok(session), Ok(heartbeat)) = (session, heartbeat)
         && heartbeat * 3 > session
@@ -400,3 +407,7 @@ fn edit_distance(a: &str, b: &str) -> usize {
 const MIN_BUDGET: usize = 8 * 1024 * 1024;
 const BUDGET_PER_ROW: usize = 2 * 1024;
 const DEFAULT_FETCH_WAIT: Duration = Duration::from_millis(500);
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -272,11 +272,15 @@ fn derived_defaults_follow_what_they_depend_on() {
     assert_eq!(config(&[("BATCH_SIZE", "20000"), ("MEMORY_BUDGET_BYTES", "1048576")]).memory_budget, 1_048_576);
     assert_eq!(config(&[("BATCH_TIMEOUT_MS", "400")]).kafka.fetch_max_wait, Duration::from_millis(100));
     assert_eq!(config(&[("BATCH_TIMEOUT_MS", "1")]).kafka.fetch_max_wait, Duration::from_millis(1));
+    for (session, heartbeat) in [("6000", 2_000), ("1000", 333), ("9000", 3_000), ("45000", 3_000)] {
+        let kafka = config(&[("KAFKA_SESSION_TIMEOUT_MS", session)]).kafka;
+        assert_eq!(kafka.heartbeat_interval, Duration::from_millis(heartbeat), "a session of {session} ms");
+    }
 }
 
 #[test]
 fn values_that_are_wrong_together() {
-    let text = fault(&[("KAFKA_SESSION_TIMEOUT_MS", "6000")]);
+    let text = fault(&[("KAFKA_SESSION_TIMEOUT_MS", "6000"), ("KAFKA_HEARTBEAT_INTERVAL_MS", "3000")]);
     assert!(text.contains("KAFKA_HEARTBEAT_INTERVAL_MS (3000)") && text.contains("TIMEOUT_MS (6000)"), "{text}");
     let text = fault(&[("KAFKA_REBALANCE_TIMEOUT_MS", "5000"), ("CLICKHOUSE_TIMEOUT_MS", "1000")]);
     assert!(text.contains("KAFKA_REBALANCE_TIMEOUT_MS (5000)"), "{text}");

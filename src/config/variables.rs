@@ -168,7 +168,8 @@ variables! {
     KAFKA_SESSION_TIMEOUT_MS: Duration = parse::millis::<1_000, 1_800_000>, Open, Value("30000"),
         "a whole number from 1000 to 1800000",
         "Time in ms without a heartbeat after which the group drops this replica";
-    KAFKA_HEARTBEAT_INTERVAL_MS: Duration = parse::millis::<100, 600_000>, Open, Value("3000"),
+    KAFKA_HEARTBEAT_INTERVAL_MS: Duration = parse::millis::<100, 600_000>, Open,
+        Derived("min(3000, KAFKA_SESSION_TIMEOUT_MS / 3)"),
         "a whole number from 100 to 600000",
         "Time in ms between heartbeats; at most a third of the session timeout";
     KAFKA_REBALANCE_TIMEOUT_MS: Duration = parse::millis::<1_000, 3_600_000>, Open, Value("60000"),
