@@ -15,6 +15,8 @@ pub struct Tenure {
     pub epoch: u64,
     /// Last good heartbeat plus the session timeout.
     pub until: Instant,
+    /// Last good heartbeat plus two intervals: from then on the coordinator is silent, and cannot take commits either.
+    pub silent_from: Instant,
     /// The same on the clock that also counts suspended time ([`boot_clock`]).
     pub until_boot: Duration,
 }
@@ -36,6 +38,12 @@ impl Fence {
     pub fn holds(&self) -> bool {
         let tenure = *self.tenure.borrow();
         tenure.epoch == self.epoch && Instant::now() < tenure.until && boot_clock() < tenure.until_boot
+    }
+
+    /// Whether the coordinator is silent: nothing new is begun then, as no commit would be taken either; what is on the
+    /// wire is finished.
+    pub fn is_silent(&self) -> bool {
+        Instant::now() >= self.tenure.borrow().silent_from
     }
 
     /// Returns once the epoch is over. Never returns while it lasts; an expired session shows in [`Fence::holds`] only.
@@ -62,7 +70,8 @@ mod tests {
     use super::*;
 
     fn tenure(epoch: u64, session: Duration) -> Tenure {
-        Tenure { epoch, until: Instant::now() + session, until_boot: boot_clock() + session }
+        let until = Instant::now() + session;
+        Tenure { epoch, until, silent_from: until - session / 2, until_boot: boot_clock() + session }
     }
 
     #[tokio::test(start_paused = true)]
@@ -71,8 +80,14 @@ mod tests {
         let mut fence = Fence::new(receiver.clone(), 7);
         assert!(fence.holds());
         assert!(!Fence::new(receiver, 6).holds());
-        tokio::time::advance(Duration::from_secs(31)).await;
-        assert!(!fence.holds(), "no good heartbeat for longer than the session");
+        assert!(!fence.is_silent());
+        tokio::time::advance(Duration::from_secs(16)).await;
+        assert!(
+            fence.holds() && fence.is_silent(),
+            "silent for two intervals: nothing new, and what is on the wire ends"
+        );
+        tokio::time::advance(Duration::from_secs(15)).await;
+        assert!(!fence.holds() && fence.is_silent(), "no good heartbeat for longer than the session");
         sender.send_replace(tenure(7, Duration::from_secs(30)));
         assert!(fence.holds());
         sender.send_replace(tenure(8, Duration::from_secs(30)));

@@ -48,8 +48,16 @@ pub struct KafkaProgress {
     pub rebalances: u64,
     /// Per partition the next offset to read, as it stood when the last answer was read to its end.
     pub positions: BTreeMap<i32, i64>,
-    /// Per partition where it ends, as the last answer told.
+    /// Per partition where it ends, as the last fetch told.
     pub ends: BTreeMap<i32, End>,
+    /// Per partition held the high watermark, asked for every few seconds.
+    pub log_ends: BTreeMap<i32, i64>,
+    /// When all of them were last known.
+    pub log_ends_at: Option<Instant>,
+    /// Why not all of them are known anew.
+    pub lag_failure: Option<String>,
+    /// Per partition held the committed offset: found at the beginning, or acknowledged since.
+    pub committed: BTreeMap<i32, i64>,
 }
 
 /// Commits that were refused or not answered since the last that was acknowledged.
@@ -86,6 +94,10 @@ impl Default for KafkaProgress {
             rebalances: 0,
             positions: BTreeMap::new(),
             ends: BTreeMap::new(),
+            log_ends: BTreeMap::new(),
+            log_ends_at: None,
+            lag_failure: None,
+            committed: BTreeMap::new(),
         }
     }
 }
@@ -100,11 +112,14 @@ pub struct End {
 }
 
 impl KafkaProgress {
-    /// Per partition how many offsets lie before the end.
+    /// Per partition held how many offsets lie between the committed one and the end of the log. Before the first commit it
+    /// is counted from where reading stands.
     pub fn lags(&self) -> impl Iterator<Item = (i32, i64)> {
-        self.ends.iter().filter_map(|(partition, end)| {
-            let position = self.positions.get(partition)?;
-            Some((*partition, end.readable.saturating_sub(*position).max(0)))
+        self.partitions.iter().filter_map(|partition| {
+            let fetched = || self.ends.get(partition).map(|end| end.log);
+            let end = self.log_ends.get(partition).copied().or_else(fetched)?;
+            let from = self.committed.get(partition).or_else(|| self.positions.get(partition))?;
+            Some((*partition, end.saturating_sub(*from).max(0)))
         })
     }
 
@@ -366,12 +381,15 @@ mod tests {
     }
 
     #[test]
-    fn lag_is_known_where_both_ends_are() {
-        let mut kafka = KafkaProgress::default();
+    fn lag_is_what_is_not_committed_of_the_log() {
+        let mut kafka = KafkaProgress { partitions: vec![0, 1, 2, 4], ..KafkaProgress::default() };
         kafka.positions.extend([(0, 5), (1, 9), (2, 1)]);
         let end = |readable, log| End { readable, log };
         kafka.ends.extend([(0, end(15, 15)), (1, end(7, 9)), (3, end(4, 4))]);
-        assert_eq!(kafka.lags().collect::<Vec<_>>(), [(0, 10), (1, 0)]);
+        assert_eq!(kafka.lags().collect::<Vec<_>>(), [(0, 10), (1, 0)], "as far as it is known");
+        kafka.committed.extend([(0, 2), (4, 7)]);
+        kafka.log_ends.extend([(0, 20), (1, 8), (4, 7)]);
+        assert_eq!(kafka.lags().collect::<Vec<_>>(), [(0, 18), (1, 0), (4, 0)]);
         assert_eq!(kafka.held_by_transactions().collect::<Vec<_>>(), [(1, 2)]);
     }
 

@@ -21,6 +21,7 @@ use crate::kafka::consumer::{Consumer, ConsumerSettings};
 use crate::kafka::error::{GroupRefused, KafkaError};
 use crate::kafka::fetching::FetchSettings;
 use crate::kafka::group::state::GroupSettings;
+use crate::kafka::lag::watch_ends;
 use crate::kafka::producer::Producer;
 use crate::ledger::Tally;
 use crate::pipeline::{Pipeline, PipelineSettings};
@@ -139,6 +140,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let (cluster_id, schema) = met;
     let origin = Origin { cluster_id, topic: config.kafka.topic.clone() };
     let dead_letters = dead_letters(&config, &cluster, &origin, &pipeline);
+    tokio::spawn(watch_ends(cluster.fresh(), config.kafka.topic.clone(), kafka.clone()));
     let consumer = Consumer::start(consumer_settings(&config, &limits), cluster, kafka);
     let settings = PipelineSettings {
         origin,

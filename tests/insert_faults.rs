@@ -145,7 +145,8 @@ impl Bench {
     fn new(ports: &[u16]) -> Self {
         let (sender, progress) = watch::channel(InsertProgress::default());
         let session = Duration::from_secs(600);
-        let tenure = Tenure { epoch: 1, until: Instant::now() + session, until_boot: boot_clock() + session };
+        let until = Instant::now() + session;
+        let tenure = Tenure { epoch: 1, until, silent_from: until, until_boot: boot_clock() + session };
         let column = SchemaColumn {
             name: "a".to_owned(),
             type_name: "String".to_owned(),

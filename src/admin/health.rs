@@ -112,6 +112,7 @@ impl Snapshot {
                 partitions: kafka.partitions,
                 rebalances: kafka.rebalances,
                 lags,
+                lag_failure: kafka.lag_failure,
                 held_by_transactions,
                 errors: kafka.errors,
                 blocked: kafka.blocked,
@@ -232,8 +233,10 @@ struct KafkaStatus {
     generation: i32,
     partitions: Vec<i32>,
     rebalances: u64,
-    /// Offsets that were not read yet.
+    /// Offsets between the committed one and the end of the log.
     lags: BTreeMap<i32, i64>,
+    /// Why not all of them are known anew; null once they are.
+    lag_failure: Option<String>,
     /// Offsets behind those, that open transactions keep from being read.
     held_by_transactions: BTreeMap<i32, i64>,
     errors: u64,

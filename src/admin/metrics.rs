@@ -19,6 +19,7 @@ struct View<'a> {
     snapshot: &'a Snapshot,
     reasons: Vec<Reason>,
     kafka_connected: bool,
+    now: Instant,
     started_at: SystemTime,
     process: Process,
 }
@@ -161,8 +162,18 @@ const FAMILIES: &[Family] = &[
     (
         "sandarb_consumer_partition_lag",
         Kind::Gauge,
-        "Offsets between what was read and the end of what may be read, as of the last fetch.",
+        "Offsets between the committed one and the end of the log, asked for every few seconds.",
         |view, out| by_partition(view.snapshot.kafka.lags(), out),
+    ),
+    (
+        "sandarb_consumer_lag_age_seconds",
+        Kind::Gauge,
+        "Since the ends of the logs of all partitions held were last known; absent before.",
+        |view, out| {
+            if let Some(at) = view.snapshot.kafka.log_ends_at {
+                out.seconds("", view.now.saturating_duration_since(at));
+            }
+        },
     ),
     (
         "sandarb_consumer_partition_held_by_transactions",
@@ -241,6 +252,7 @@ pub(super) fn text(snapshot: &Snapshot, started_at: SystemTime, now: Instant) ->
         snapshot,
         reasons: snapshot.reasons(now),
         kafka_connected: snapshot.kafka_connected(now),
+        now,
         started_at,
         process: Process::read(),
     };
@@ -348,7 +360,8 @@ mod tests {
         snapshot.insert.took.add(Duration::from_secs(60));
         snapshot.pipeline.settled.rejected.add("invalid_json", 3);
         snapshot.kafka.ends.insert(7, End { readable: 10, log: 12 });
-        snapshot.kafka.positions.insert(7, 4);
+        snapshot.kafka.partitions = vec![7];
+        snapshot.kafka.committed.insert(7, 6);
         let started = UNIX_EPOCH + Duration::from_micros(1_770_458_400_000_007);
         let text = text(&snapshot, started, Instant::now());
         for line in [

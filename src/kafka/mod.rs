@@ -10,6 +10,7 @@ pub mod error;
 pub mod fetcher;
 pub mod fetching;
 pub mod group;
+pub mod lag;
 mod leader;
 mod lent;
 pub mod producer;

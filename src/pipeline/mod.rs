@@ -191,6 +191,8 @@ enum Done {
 /// Events read in one go, before other tasks get the thread; and the bytes of their values.
 const SLICE: usize = 1000;
 const SLICE_BYTES: usize = 256 * 1024;
+/// Between two looks at whether the coordinator is heard again.
+const GATE_INTERVAL: Duration = Duration::from_millis(200);
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 const DESCRIBE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long nothing is read after nearly everything was bad.
@@ -283,6 +285,8 @@ impl Pipeline {
         let age = self.batch.deadline().filter(|_| self.wants_records()).unwrap_or(far);
         let late = self.mailbox.late_at(Instant::now()).unwrap_or(far);
         let stuck = self.stuck_at().unwrap_or(far);
+        // A heartbeat that is taken wakes nobody here.
+        let asks = if self.is_gated() { asks.min(Instant::now() + GATE_INTERVAL) } else { asks };
         asks.min(age).min(late).min(stuck).min(self.hold_until.unwrap_or(far))
     }
 
@@ -338,9 +342,21 @@ impl Pipeline {
         self.uncommitted.of_others(&self.held) + usize::from(self.is_inserting()) >= MAX_UNCOMMITTED
     }
 
+    /// Whether what there is to send waits, as the group's coordinator is silent.
+    fn is_gated(&self) -> bool {
+        (self.waiting.is_some() || self.isolation.is_some()) && self.consumer.fence().is_silent()
+    }
+
     /// Sends the waiting batch when the inserter is here.
     fn send(&mut self) {
         if !matches!(self.slot, Slot::Here(_)) {
+            return;
+        }
+        if self.is_gated() {
+            if self.phase == Phase::Flushing {
+                // Nobody would take its commit: it is read again after the next start.
+                self.forget_unsent();
+            }
             return;
         }
         let (job, insert) = if let Some(search) = &mut self.isolation {

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::harness::bench::SHIPPED;
+use crate::harness::guarded::Guarded;
 use crate::harness::relay::{FIND_COORDINATOR, Mode, OFFSET_COMMIT, OFFSET_FETCH, Relay, SYNC_GROUP};
-use crate::harness::{Bench, ClickHouse, Consumer, Kafka, free_port, hold, http};
+use crate::harness::{Bench, ClickHouse, Consumer, Kafka, Table, free_port, hold, http};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -257,4 +258,130 @@ fn long_a_slow_link_has_longer_limits() {
     assert!(seconds("contact_limit_seconds") >= 5.0 * seconds("round_trip_seconds") - 0.1, "{kafka}");
     relay.set(Mode::Pass);
     consumer.stop();
+}
+
+/// What the leaders have and the group has not committed, by an independent client.
+fn real_lag(bench: &Bench<'_>) -> i64 {
+    let committed = bench.kafka.committed(&bench.group, &bench.topic);
+    let ends = bench.kafka.end_offsets(&bench.topic);
+    ends.iter().map(|(partition, end)| end - committed.get(partition).copied().unwrap_or(0)).sum()
+}
+
+fn shown_lag(consumer: &Consumer) -> i64 {
+    let lags = consumer.status().unwrap()["kafka"]["lags"].clone();
+    lags.as_object().unwrap().values().map(|lag| lag.as_i64().unwrap()).sum()
+}
+
+/// Nothing is fetched while ClickHouse is away, and the lag grows all the same.
+#[test]
+fn long_lag_is_known_while_nothing_is_fetched() {
+    let clickhouse = ClickHouse::start("ingest", "sandarb");
+    let bench = Bench::new("lag_away", Kafka::shared(), &clickhouse, SHIPPED);
+    let consumer = bench.start(&[]);
+    stores_on(&bench, &consumer, 0..1000);
+    clickhouse.kill9();
+    let began = Instant::now();
+    let mut produced = 1000;
+    while began.elapsed() < hold(20) {
+        bench.produce(4_000);
+        produced += 4_000;
+        let real = real_lag(&bench);
+        consumer.wait(Duration::from_secs(15), "the lag shown is the real one", || {
+            let shown = shown_lag(&consumer);
+            if shown == real { Ok(()) } else { Err(format!("{shown} shown for {real}")) }
+        });
+    }
+    assert!(shown_lag(&consumer) >= 4_000);
+    let metrics = consumer.metrics().unwrap();
+    assert!(metrics.contains("\nsandarb_consumer_lag_age_seconds "), "{metrics}");
+    clickhouse.restart();
+    bench.wait_rows(&consumer, produced, LIMIT);
+    consumer.wait(Duration::from_secs(15), "no lag", || match shown_lag(&consumer) {
+        0 => Ok(()),
+        lag => Err(lag.to_string()),
+    });
+    consumer.stop();
+    bench.assert_exactly_once(0..produced);
+}
+
+/// The coordinator is silent while the leaders answer: nothing new is stored that could not be committed.
+#[test]
+fn long_a_silent_coordinator_doubles_two_batches_at_most() {
+    const BATCH: u64 = 500;
+    let relay = Relay::start();
+    let bench = Bench::new("silent", &relay.kafka, ClickHouse::shared(), Table { window: false, views: false });
+    let bootstrap = relay.bootstrap();
+    let batch = BATCH.to_string();
+    let consumer = bench.start(&[("KAFKA_BOOTSTRAP_SERVERS", &bootstrap), ("BATCH_SIZE", &batch)]);
+    let load = bench.load(1_000);
+    bench.wait_rows(&consumer, 3_000, LIMIT);
+    relay.set(Mode::MuteGroup);
+    let began = Instant::now();
+    std::thread::sleep(Duration::from_secs(9));
+    let stored = bench.rows();
+    while began.elapsed() < hold(38) {
+        std::thread::sleep(Duration::from_secs(1));
+        let (status, text) = ready(&consumer).unwrap();
+        assert!(began.elapsed().as_secs() <= 10 || status == 503, "{status} {text}");
+        assert_eq!(bench.rows(), stored, "stored {:?} after the coordinator fell silent", began.elapsed());
+    }
+    relay.set(Mode::Pass);
+    let events = load.stop();
+    consumer.wait_health(200, LIMIT);
+    bench.produced(&events);
+    bench.wait_committed_to_the_end(&consumer, LIMIT);
+    consumer.stop();
+    let tally = bench.tally(events);
+    println!("{} doubles", tally.surplus);
+    assert!(tally.missing.is_empty() && tally.foreign.is_empty(), "{tally:?}");
+    assert!(tally.surplus <= 2 * BATCH, "{} rows too many", tally.surplus);
+}
+
+/// A class's ERROR lines, and the present text of /readyz, name these words from the tenth second of a fault to its end.
+fn watch_cause(consumer: &Consumer, class: &str, words: &[&str], short: u64) {
+    let began = Instant::now();
+    while began.elapsed() < hold(short) {
+        std::thread::sleep(Duration::from_secs(1));
+        let (status, text) = ready(consumer).unwrap();
+        let named = status == 503 && words.iter().all(|word| text.contains(word));
+        assert!(began.elapsed().as_secs() <= 12 || named, "after {:?}: {status} {text}", began.elapsed());
+    }
+    let lines = errors(consumer, class);
+    let named =
+        |line: &Value| words.iter().all(|word| line["cause"].as_str().is_some_and(|cause| cause.contains(word)));
+    assert!(lines.iter().any(named), "none of these has {words:?}: {lines:#?}");
+    assert!(lines.len() as u64 <= 8 + began.elapsed().as_secs() / 60, "too many lines: {lines:#?}");
+}
+
+/// One broker cannot make the offsets topic with three replicas: there is never a coordinator.
+#[test]
+fn long_no_coordinator_is_a_reason_with_its_cause() {
+    let relay = Relay::start_with(&["offsets.topic.replication.factor=3"]);
+    let bench = Bench::new("no_coordinator", &relay.kafka, ClickHouse::shared(), SHIPPED);
+    let consumer = bench.start(&[]);
+    watch_cause(&consumer, "kafka", &["127.0.0.1:", "(15)", "offsets.topic.replication.factor"], 20);
+}
+
+/// The password is another one after the start: running connections go on, new ones are refused.
+#[test]
+fn long_a_changed_password_is_the_present_cause() {
+    let guarded = Guarded::start();
+    guarded.set_scram("rotating", "rotating-secret");
+    let bench = Bench::new("rotated", &guarded.kafka, ClickHouse::shared(), SHIPPED);
+    guarded.grant("rotating", "READ", "TOPIC", &bench.topic);
+    guarded.grant("rotating", "READ", "GROUP", &bench.group);
+    let login = guarded.login("rotating", "SCRAM-SHA-256");
+    let env: Vec<(&str, &str)> = login.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let consumer = bench.start(&env);
+    stores_on(&bench, &consumer, 0..500);
+    guarded.set_scram("rotating", "another-secret");
+    guarded.kafka.kill9();
+    guarded.kafka.restart();
+    let address = format!("127.0.0.1:{}", guarded.port);
+    watch_cause(&consumer, "kafka", &[&address, "refuses the login"], 25);
+    guarded.set_scram("rotating", "rotating-secret");
+    consumer.wait_health(200, Duration::from_secs(20));
+    stores_on(&bench, &consumer, 500..1000);
+    consumer.stop();
+    bench.assert_exactly_once(0..1000);
 }

@@ -28,7 +28,8 @@ impl Bench {
     pub(crate) fn new(config: ClickHouseConfig) -> Self {
         let (sender, progress) = watch::channel(InsertProgress::default());
         let session = Duration::from_secs(600);
-        let tenure = Tenure { epoch: 1, until: Instant::now() + session, until_boot: boot_clock() + session };
+        let until = Instant::now() + session;
+        let tenure = Tenure { epoch: 1, until, silent_from: until, until_boot: boot_clock() + session };
         Self {
             inserter: Inserter::new(config, sender).unwrap(),
             progress,

@@ -98,7 +98,8 @@ impl Driver {
         let (membership, membership_out) = watch::channel(group.membership());
         let (intent_in, intent) = watch::channel(Intent::default());
         let (acknowledged, acknowledged_out) = watch::channel(Acknowledged::default());
-        let (tenure, tenure_out) = watch::channel(Tenure { epoch: 0, until: now, until_boot: Duration::ZERO });
+        let (tenure, tenure_out) =
+            watch::channel(Tenure { epoch: 0, until: now, silent_from: now, until_boot: Duration::ZERO });
         let cluster = cluster.within(QUICK_LIMIT);
         let driver = Self {
             settings,
@@ -426,10 +427,14 @@ impl Driver {
         let now = Instant::now();
         let until = self.group.good_until(now);
         let epoch = self.group.membership().epoch;
+        let interval = self.settings.heartbeat_interval;
+        let silence = (interval * 2).max(interval + self.cluster.options().round_trip.limit(Duration::ZERO));
+        let silent_from = self.group.alive_at().map_or(now, |at| at + silence);
         self.tenure.send_if_modified(|tenure| {
             let changed = tenure.epoch != epoch || tenure.until != until;
             if changed {
-                *tenure = Tenure { epoch, until, until_boot: boot_clock() + until.saturating_duration_since(now) };
+                let until_boot = boot_clock() + until.saturating_duration_since(now);
+                *tenure = Tenure { epoch, until, silent_from, until_boot };
             }
             changed
         });
@@ -454,6 +459,7 @@ impl Driver {
             progress.rebalances += u64::from(generation >= 0 && generation != progress.generation);
             progress.generation = generation;
             progress.partitions = group.partitions();
+            progress.committed = group.acknowledged().collect();
             progress.blocked = group.topic_fault().map(|fault| fault.to_string());
             progress.confirmed_until = confirmed;
             progress.commits_failing = commits;

@@ -24,7 +24,8 @@ impl Guarded {
         SHARED.get_or_init(Self::start)
     }
 
-    fn start() -> Self {
+    /// One of its own, for a test that stops it.
+    pub(crate) fn start() -> Self {
         let (open, port, controller) = (free_port(), free_port(), free_port());
         let users: Vec<String> = PLAIN.iter().map(|name| format!("user_{name}=\"{name}-secret\"")).collect();
         let module = "org.apache.kafka.common.security";
@@ -64,7 +65,12 @@ impl Guarded {
         if kafka_version() >= (3, 0) {
             needs_kafka((3, 5), "SCRAM without ZooKeeper");
         }
-        self.kafka.peer(&json!({"op": "add_scram", "user": user, "password": format!("{user}-secret")}));
+        self.set_scram(user, &format!("{user}-secret"));
+    }
+
+    /// Gives such a user a password.
+    pub(crate) fn set_scram(&self, user: &str, password: &str) {
+        self.kafka.peer(&json!({"op": "add_scram", "user": user, "password": password}));
     }
 
     /// The variables of a user who logs in by this mechanism.

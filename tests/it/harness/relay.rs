@@ -21,6 +21,8 @@ pub(crate) enum Mode {
     Swallow,
     /// They take this long, each way.
     Delay(Duration),
+    /// Requests of the group (offsets among them) are swallowed; all others pass.
+    MuteGroup,
 }
 
 /// Changes an answer (without its length, with its correlation id) to a request with this key.
@@ -54,6 +56,8 @@ pub(crate) const OFFSET_COMMIT: i16 = 8;
 pub(crate) const OFFSET_FETCH: i16 = 9;
 pub(crate) const FIND_COORDINATOR: i16 = 10;
 pub(crate) const SYNC_GROUP: i16 = 14;
+/// OffsetCommit, OffsetFetch, FindCoordinator, JoinGroup, Heartbeat, LeaveGroup, SyncGroup.
+const GROUP: [i16; 7] = [OFFSET_COMMIT, OFFSET_FETCH, FIND_COORDINATOR, 11, 12, 13, SYNC_GROUP];
 
 impl Relay {
     /// Starts a broker that advertises the way through here, which lets everything pass.
@@ -158,23 +162,29 @@ fn join(state: &Arc<State>, client: TcpStream, broker: TcpStream) {
             let (key, id) = (i16::from_be_bytes([frame[0], frame[1]]), [frame[4], frame[5], frame[6], frame[7]]);
             locked(&asked).insert(id, key);
             *locked(&asking.requests).entry(key).or_default() += 1;
-            frame
+            let mute = *locked(&asking.mode) == Some(Mode::MuteGroup) && GROUP.contains(&key);
+            (!mute).then_some(frame)
         });
     });
     let answering = Arc::clone(state);
     thread::spawn(move || {
         copy_frames(&answering, from_broker, client, |frame| {
             let key = locked(&keys).remove(&frame[..4]);
-            match (key, locked(&answering.edit).as_ref()) {
+            Some(match (key, locked(&answering.edit).as_ref()) {
                 (Some(key), Some(edit)) => edit(key, frame),
                 _ => frame,
-            }
+            })
         });
     });
 }
 
 /// Frames are four bytes of length and what follows them.
-fn copy_frames(state: &State, mut from: TcpStream, mut to: TcpStream, mut each: impl FnMut(Vec<u8>) -> Vec<u8>) {
+fn copy_frames(
+    state: &State,
+    mut from: TcpStream,
+    mut to: TcpStream,
+    mut each: impl FnMut(Vec<u8>) -> Option<Vec<u8>>,
+) {
     let mut length = [0; 4];
     while from.read_exact(&mut length).is_ok() {
         let came = Instant::now();
@@ -184,11 +194,11 @@ fn copy_frames(state: &State, mut from: TcpStream, mut to: TcpStream, mut each: 
         }
         let mode = locked(&state.mode).unwrap_or(Mode::Pass);
         match mode {
-            Mode::Pass => {}
+            Mode::Pass | Mode::MuteGroup => {}
             Mode::Swallow => continue,
             Mode::Delay(by) => thread::sleep(by.saturating_sub(came.elapsed())),
         }
-        let frame = each(frame);
+        let Some(frame) = each(frame) else { continue };
         let length = (frame.len() as u32).to_be_bytes();
         if to.write_all(&length).and_then(|()| to.write_all(&frame)).is_err() {
             break;
