@@ -19,7 +19,7 @@ use crate::kafka::group::{Assignment, Committed};
 use crate::kafka::protocol::fetch::{FetchAnswer, FetchByIdRequest, FetchFrom, FetchRequest};
 use crate::kafka::protocol::list_offsets::{ALL, EARLIEST, LATEST, ListOffsetsRequest};
 use crate::kafka::protocol::offset_for_leader_epoch::{
-    EpochQuestion, OffsetForLeaderEpochRequest, UNKNOWN_LEADER_EPOCH,
+    EpochQuestion, OffsetForLeaderEpochRequest, UNKNOWN_LEADER_EPOCH, UNSUPPORTED_VERSION,
 };
 use crate::kafka::records::batch;
 use crate::kafka::records::reader::{Answer, Section, end_of};
@@ -37,24 +37,33 @@ pub(super) struct Place {
 
 impl Place {
     /// What the leader is to be asked about the epoch of what lies before this place, `None` when nothing.
-    fn question(&self, topic_id: u128) -> Option<(Position, EpochQuestion)> {
-        let position = match &self.stage {
-            Stage::At(position) => *position,
+    fn question(&self, topic_id: u128) -> Option<Unchecked> {
+        let (position, same_topic) = match &self.stage {
+            // Fetches name the id.
+            Stage::At(position) => (*position, topic_id != 0),
             // Of another topic: whatever its epochs are, reading does not go on there.
             Stage::Unresolved(Some(committed)) if committed.is_of(topic_id) => {
-                Position::new(committed.offset, committed.leader_epoch)
+                let same_topic = committed.note.as_ref().is_some_and(|note| note.topic_id == topic_id && topic_id != 0);
+                (Position::new(committed.offset, committed.leader_epoch), same_topic)
             }
             Stage::Unresolved(_) | Stage::Held => return None,
         };
-        position.is_unchecked(self.leader_epoch).then_some((
-            position,
-            EpochQuestion {
-                partition: self.partition,
-                current_leader_epoch: self.leader_epoch,
-                leader_epoch: position.epoch,
-            },
-        ))
+        let question = EpochQuestion {
+            partition: self.partition,
+            current_leader_epoch: self.leader_epoch,
+            leader_epoch: position.epoch,
+        };
+        position.is_unchecked(self.leader_epoch).then_some(Unchecked { position, question, same_topic })
     }
+}
+
+/// A position whose epoch the leader has to be asked about.
+#[derive(Debug)]
+struct Unchecked {
+    position: Position,
+    question: EpochQuestion,
+    /// The topic's id says that what lies before was read from this topic, and not from one of the same name.
+    same_topic: bool,
 }
 
 /// A leader broker.
@@ -203,13 +212,12 @@ impl Leader {
         cycle: &mut Cycle,
     ) -> Result<BTreeMap<i32, Lineage>, KafkaError> {
         let topic_id = assignment.topic_id;
-        let unchecked: Vec<(Position, EpochQuestion)> =
-            self.places.iter().filter_map(|place| place.question(topic_id)).collect();
+        let unchecked: Vec<Unchecked> = self.places.iter().filter_map(|place| place.question(topic_id)).collect();
         let mut lineages = BTreeMap::new();
         if unchecked.is_empty() {
             return Ok(lineages);
         }
-        let questions: Vec<EpochQuestion> = unchecked.iter().map(|(_, question)| *question).collect();
+        let questions: Vec<EpochQuestion> = unchecked.iter().map(|place| place.question).collect();
         let request = OffsetForLeaderEpochRequest { topic: &settings.topic, partitions: &questions };
         let connection = self.connection().await?;
         let answer = if connection.takes::<OffsetForLeaderEpochRequest<'_>>() {
@@ -217,11 +225,12 @@ impl Leader {
         } else {
             None
         };
-        for (position, question) in unchecked {
+        for Unchecked { position, question, same_topic } in unchecked {
             let partition = question.partition;
-            let found = match answer.as_ref().map(|answer| answer.of(partition)) {
-                None => Lineage::Unknown,
-                Some(Ok(end)) => lineage(&position, &question, &end, topic_id != 0),
+            let found = match answer.as_ref().map(|answer| answer.of(&question)) {
+                // As before there were epochs.
+                None | Some(Err(UNSUPPORTED_VERSION)) => Lineage::Unknown,
+                Some(Ok(end)) => lineage(&position, &question, &end, same_topic),
                 Some(Err(code)) => {
                     cycle.troubles.push((partition, Trouble::Code(code)));
                     continue;

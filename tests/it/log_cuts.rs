@@ -12,6 +12,7 @@ use crate::harness::kafka::needs_kafka;
 use crate::harness::{Bench, ClickHouse, Consumer, Kafka};
 
 const LIMIT: Duration = Duration::from_secs(60);
+const FROM_THE_END: [(&str, &str); 1] = [("KAFKA_AUTO_OFFSET_RESET", "latest")];
 
 /// A topic of one partition, with its table.
 fn bench<'k>(name: &str, kafka: &'k Kafka) -> Bench<'k> {
@@ -20,7 +21,7 @@ fn bench<'k>(name: &str, kafka: &'k Kafka) -> Bench<'k> {
     bench
 }
 
-fn produce(benches: [&Bench<'_>; 3], events: u64) {
+fn produce<const N: usize>(benches: [&Bench<'_>; N], events: u64) {
     for bench in benches {
         bench.produce(events);
     }
@@ -45,11 +46,15 @@ fn assert_all(bench: &Bench<'_>, consumer: &Consumer, events: u64) {
 
 /// The line that says where reading stood, where the log was cut, and that it is counted.
 fn assert_reported(consumer: &Consumer, position: i64, end: i64) {
-    let line = consumer.wait_log(LIMIT, &["\"level\":\"ERROR\"", "the log was cut below what was read already"]);
-    assert_eq!((&line["position"], &line["log_end"]), (&json!(position), &json!(end)), "{line}");
+    assert_reported_at(consumer, position, end);
     let metrics = consumer.metrics().unwrap();
     assert!(metrics.lines().any(|line| line == "sandarb_consumer_log_cuts_total 1"), "{metrics}");
     assert!(consumer.wait_healthy()["errors"].as_u64().unwrap() >= 1);
+}
+
+fn assert_reported_at(consumer: &Consumer, position: i64, end: i64) {
+    let line = consumer.wait_log(LIMIT, &["\"level\":\"ERROR\"", "the log was cut below what was read already"]);
+    assert_eq!((&line["position"], &line["log_end"]), (&json!(position), &json!(end)), "{line}");
 }
 
 #[test]
@@ -125,8 +130,9 @@ fn lose_the_ends(kafka: &Kafka, logs: &[(PathBuf, u64)]) {
 #[test]
 fn a_broker_that_dies_with_unflushed_data_costs_no_record_that_comes_after() {
     let kafka = Kafka::start(0);
-    // Each reads on in another way: from where it stood, from a commit, and from beyond the end of the shorter log.
-    let benches = ["unflushed_run", "unflushed_restart", "unflushed_beyond"].map(|name| {
+    // Each reads on in another way: from where it stood, from a commit, from beyond the end of the shorter log, and from a
+    // start at the end, where nothing was read.
+    let benches = ["unflushed_run", "unflushed_restart", "unflushed_beyond", "unflushed_latest"].map(|name| {
         let bench = bench(name, &kafka);
         kafka.create_topic(&bench.topic, 1);
         bench.produce(100);
@@ -134,18 +140,20 @@ fn a_broker_that_dies_with_unflushed_data_costs_no_record_that_comes_after() {
     });
     let logs = benches.each_ref().map(|bench| (log_file(bench), fs::metadata(log_file(bench)).unwrap().len()));
     produce(benches.each_ref(), 100);
-    let [running, restarted, beyond] = &benches;
+    let [running, restarted, beyond, latest] = &benches;
     let first = reading(running, &[]);
     reading(restarted, &[]).stop();
     let third = reading(beyond, &[]);
+    reading(latest, &FROM_THE_END).stop();
     first.signal("STOP");
     third.signal("STOP");
     lose_the_ends(&kafka, &logs);
     running.produce(200);
     restarted.produce(200);
     beyond.produce(50);
+    let last = latest.produce(200);
     let ends = benches.each_ref().map(|bench| kafka.end_offsets(&bench.topic)[&0]);
-    assert_eq!(ends, [300, 300, 150]);
+    assert_eq!(ends, [300, 300, 150, 300]);
     first.signal("CONT");
     assert_all(running, &first, 400);
     assert_reported(&first, 200, 100);
@@ -158,4 +166,38 @@ fn a_broker_that_dies_with_unflushed_data_costs_no_record_that_comes_after() {
     assert_all(beyond, &third, 250);
     assert_reported(&third, 200, 100);
     third.stop();
+    let fourth = latest.start(&FROM_THE_END);
+    latest.wait_rows(&fourth, 200, LIMIT);
+    latest.wait_committed_to_the_end(&fourth, LIMIT);
+    latest.assert_exactly_once(last);
+    assert_reported(&fourth, 200, 100);
+    fourth.stop();
+}
+
+#[test]
+fn a_batch_on_the_wire_is_committed_up_to_the_place_of_a_cut() {
+    let (kafka, clickhouse) = (Kafka::start(0), ClickHouse::start("ingest", "sandarb"));
+    let bench = Bench::bare("cut_amid", &kafka, &clickhouse);
+    bench.create_table(SHIPPED);
+    kafka.create_topic(&bench.topic, 1);
+    bench.produce(100);
+    let consumer = reading(&bench, &[("BATCH_SIZE", "100"), ("CLICKHOUSE_TIMEOUT_MS", "60000")]);
+    clickhouse.signal("STOP");
+    bench.produce(50);
+    let log = (log_file(&bench), fs::metadata(log_file(&bench)).unwrap().len());
+    bench.produce(50);
+    consumer.wait(LIMIT, "a full batch is on the wire", || {
+        let open = consumer.status()?["events"]["open"].as_u64();
+        if open == Some(100) { Ok(()) } else { Err(format!("{open:?}")) }
+    });
+    consumer.signal("STOP");
+    lose_the_ends(&kafka, &[log]);
+    bench.produce(30);
+    consumer.signal("CONT");
+    assert_reported_at(&consumer, 200, 150);
+    assert_eq!(kafka.committed(&bench.group, &bench.topic)[&0], 100, "what lies before the cut is not stored yet");
+    clickhouse.signal("CONT");
+    assert_all(&bench, &consumer, 230);
+    consumer.stop();
+    assert_eq!(kafka.committed(&bench.group, &bench.topic)[&0], 180);
 }

@@ -7,6 +7,8 @@
 
 use super::wire::{Reader, WireError, put_array, put_i32, put_string};
 
+/// The broker lists the request and does not do it.
+pub const UNSUPPORTED_VERSION: i16 = 35;
 /// The leader has not heard of the epoch yet that it was asked with.
 pub const UNKNOWN_LEADER_EPOCH: i16 = 75;
 
@@ -68,12 +70,14 @@ pub struct EpochEnd {
 }
 
 impl OffsetForLeaderEpochResponse {
-    /// A partition's end, or its error code; -1 (unknown) when the answer does not have it.
-    pub fn of(&self, partition: i32) -> Result<EpochEnd, i16> {
-        match self.partitions.iter().find(|end| end.partition == partition) {
-            Some(end) if end.error == 0 => Ok(*end),
-            Some(end) => Err(end.error),
-            None => Err(-1),
+    /// What was asked of a partition, or its error code; -1 (unknown) when the answer lacks it, has it twice, or is about a
+    /// later epoch.
+    pub fn of(&self, question: &EpochQuestion) -> Result<EpochEnd, i16> {
+        let mut ends = self.partitions.iter().filter(|end| end.partition == question.partition);
+        match (ends.next(), ends.next()) {
+            (Some(end), None) if end.error != 0 => Err(end.error),
+            (Some(end), None) if end.leader_epoch <= question.leader_epoch => Ok(*end),
+            _ => Err(-1),
         }
     }
 

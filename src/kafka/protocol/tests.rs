@@ -209,6 +209,13 @@ fn leader_epochs_have_the_bytes_of_kafkas_own_classes() {
         assert_eq!(OffsetForLeaderEpochResponse::decode(&mut reader, version), Ok(expected.clone()));
         assert!(reader.rest().is_empty());
     }
+    let ask = |partition| EpochQuestion { partition, current_leader_epoch: 9, leader_epoch: 8 };
+    assert_eq!(expected.of(&ask(2)), Ok(expected.partitions[0]));
+    assert_eq!([3, 4].map(|partition| expected.of(&ask(partition))), [Err(74), Err(-1)]);
+    let later = EpochQuestion { leader_epoch: 6, ..ask(2) };
+    assert_eq!(expected.of(&later), Err(-1), "of an epoch after the one asked about");
+    let twice = OffsetForLeaderEpochResponse { partitions: [&expected.partitions[..1]; 2].concat() };
+    assert_eq!(twice.of(&ask(2)), Err(-1));
     for cut in 0..ends.len() {
         assert!(OffsetForLeaderEpochResponse::decode(&mut Reader::new(&ends[..cut]), 3).is_err(), "{cut}");
     }
