@@ -293,7 +293,9 @@ async fn meet_clickhouse(
                 warn_of_doubles(inserter, &schema).await;
                 return Ok(schema);
             }
-            Err(cause @ (DescribeError::Unfillable(_) | DescribeError::NoColumns { .. })) => {
+            Err(
+                cause @ (DescribeError::Unfillable(_) | DescribeError::NoColumns { .. } | DescribeError::TooOld { .. }),
+            ) => {
                 return Err(RunError::Table(cause));
             }
             Err(cause @ (DescribeError::Missing { .. } | DescribeError::Hidden { .. })) => {

@@ -278,18 +278,101 @@ async fn while_rows_given_up_may_be_stored_nothing_goes_to_another_address() {
 /// A server's answers about a table as they were recorded, but for the engine: no server with a Keeper is at hand, so this
 /// is all that is shown of replicated tables.
 fn described(engine: &str) -> Vec<Act> {
-    let columns = r#"["a","String",""]"#;
+    recorded(engine).iter().map(|rows| good(rows)).collect()
+}
+
+fn good(rows: &str) -> Act {
+    Act::Answer(answer("200 OK", "", &format!("{rows}\n")))
+}
+
+/// The names of [`recorded`]'s settings.
+const KNOWN: &str = r#""async_insert", "deduplicate_insert", "insert_deduplicate", "insert_deduplication_token",
+ "max_insert_threads", "timeout_overflow_mode""#;
+
+fn recorded(engine: &str) -> [String; 5] {
     let engine_full = format!("{engine}('/clickhouse/tables/{{uuid}}/{{shard}}', '{{replica}}') ORDER BY a");
-    let settings = ["async_insert", "deduplicate_insert", "insert_deduplicate", "insert_deduplication_token"]
-        .map(|name| format!("\"{name}\""));
-    let rows = [
+    [
         r#"["a","String","","","","",""]"#.to_owned(),
-        columns.to_owned(),
-        format!(r#"["{engine}","{}","a"]"#, engine_full),
+        r#"[1, [[1,"a","String","",""]]]"#.to_owned(),
+        format!(r#"["{engine}","{engine_full}","a"]"#),
         r#"["0"]"#.to_owned(),
-        format!("[\"26.9.2.1\", {}, [{}]]", settings.len(), settings.join(", ")),
-    ];
-    rows.iter().map(|rows| Act::Answer(answer("200 OK", "", &format!("{rows}\n")))).collect()
+        format!(r#"["26.9.2.1", 6, [{}]]"#, KNOWN.replace('\n', "")),
+    ]
+}
+
+/// Answers that lack, double or contradict what was asked, by the place of the question.
+const WRONG: [(usize, &str); 19] = [
+    (0, ""),
+    (0, "<html>Welcome</html>"),
+    (0, "[\"a\",\"String\",\"\",\"\",\"\",\"\",\"\"]\n[\"a\",\"String\",\"\",\"\",\"\",\"\",\"\"]"),
+    (1, "[2, [[1,\"a\",\"String\",\"\",\"\"],[2,\"b\",\"String\",\"\",\"\"]]]"),
+    (0, "[1]"),
+    (1, ""),
+    (1, "[2, [[1,\"a\",\"String\",\"\",\"\"]]]"),
+    (1, "[1, [[1,\"b\",\"String\",\"\",\"\"]]]"),
+    (1, "[2, [[1,\"a\",\"String\",\"\",\"\"],[2,\"a\",\"String\",\"\",\"\"]]]"),
+    (1, "[1, [[1,\"a\",\"String\",\"\",\"\"]]]\n[1, [[1,\"a\",\"String\",\"\",\"\"]]]"),
+    (1, "[1, [[1,\"a\",\"Str"),
+    (2, ""),
+    (2, "[\"MergeTree\",\"\",\"\"]\n[\"Log\",\"\",\"\"]"),
+    (3, ""),
+    (3, "[\"many\"]"),
+    (4, ""),
+    (4, "[\"26.9.2.1\", 0, []]"),
+    (4, "[\"26.9.2.1\", 2, [\"async_insert\"]]"),
+    (4, "[\"26.9.2.1\", 3, [\"max_insert_threads\", \"insert_deduplicate\", \"insert_deduplicate\"]]"),
+];
+
+#[tokio::test]
+async fn an_answer_about_the_table_that_is_none_to_the_question_is_asked_for_again() {
+    let whole = recorded("MergeTree");
+    for (at, wrong) in WRONG {
+        let spoiled = || whole.iter().take(at).map(String::as_str).chain([wrong]).map(good);
+        // Once: asked again, and then believed.
+        let acts = spoiled().chain(described("MergeTree")).collect();
+        let mut peer = Peer::start(acts).await;
+        let mut bench = Bench::new(&[peer.port]);
+        let schema = bench.inserter.describe().await.unwrap_or_else(|error| panic!("{at} {wrong}: {error}"));
+        assert_eq!((schema.columns.len(), schema.takes_token), (1, true), "{at} {wrong}");
+        assert!(bench.progress.borrow().connected && bench.progress.borrow().blocked.is_none());
+        peer.requests(at + 1 + whole.len()).await;
+    }
+    // Each time: an error that names the question and what is wrong, and a reason to be unhealthy.
+    let peer =
+        Peer::start((0..3).flat_map(|_| [good(&whole[0]), good("[0, [[1,\"a\",\"String\",\"\",\"\"]]]")]).collect())
+            .await;
+    let mut bench = Bench::new(&[peer.port]);
+    let error = bench.inserter.describe().await.unwrap_err().to_string();
+    assert!(error.contains("system.columns") && error.contains("it counts 0 and has 1"), "{error}");
+    let blocked = bench.progress.borrow().blocked.clone().unwrap();
+    assert!(blocked.contains("it counts 0 and has 1"), "{blocked}");
+}
+
+#[tokio::test]
+async fn a_probe_believes_nobody_but_clickhouse() {
+    for wrong in ["", "<html>Welcome</html>", "2\n", "1\n1\n"] {
+        let _peer = Peer::start(vec![Act::Answer(answer("200 OK", "", wrong))]).await;
+        let mut bench = Bench::new(&[_peer.port]);
+        assert!(bench.inserter.probe().await.is_err(), "{wrong}");
+        assert!(!bench.progress.borrow().connected, "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn json_columns_need_a_server_that_takes_their_texts() {
+    for (version, taken) in [("24.12.6.70", false), ("23.6.1", false), ("25.1.3.23", true), ("head", true)] {
+        let mut rows = recorded("MergeTree");
+        rows[1] = rows[1].replace("String", "JSON(max_dynamic_paths=8)");
+        rows[4] = rows[4].replace("26.9.2.1", version);
+        let peer = Peer::start(rows.iter().map(|rows| good(rows)).collect()).await;
+        let mut bench = Bench::new(&[peer.port]);
+        let described = bench.inserter.describe().await;
+        assert_eq!(described.is_ok(), taken, "{version}");
+        if let Err(error) = described {
+            let text = error.to_string();
+            assert!(text.contains("column a") && text.contains(version) && text.contains("25.1"), "{text}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -146,6 +146,12 @@ impl Failure {
         Self::of_insert(answer, 0)
     }
 
+    /// An answer that is none to what was asked.
+    pub fn foreign(answer: &Answer) -> Self {
+        let cause = Cause::Http { status: answer.status, text: clipped(&answer.text) };
+        Self { outcome: Outcome::Retry, nothing_stored: false, retry_after: None, cause }
+    }
+
     /// The server's number, if it was the server that failed.
     pub fn code(&self) -> Option<u32> {
         match &self.cause {

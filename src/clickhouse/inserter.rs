@@ -8,13 +8,14 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
+use super::asking::{self, ask};
 use super::block::{Block, quoted, statement};
 use super::client::Client;
 use super::error::{Failure, Outcome};
-use super::schema::{self, Dedup, DescribeError, Schema, describe};
+use super::schema::{Dedup, DescribeError, Schema, describe};
 use super::settings::{self, MAX_EXECUTION_TIME, TOKEN};
 use super::targets::{self, BlindView, ViewTarget};
-use crate::backoff::Backoff;
+use super::tries::{NOT_OURS, Tries, stopped};
 use crate::config::{ClickHouseConfig, TlsFiles};
 use crate::fence::Fence;
 use crate::net::tls::{TlsClient, TlsFileError};
@@ -112,7 +113,7 @@ impl Inserter {
 
     /// Asks for the table's columns and what the server knows.
     pub async fn describe(&mut self) -> Result<Arc<Schema>, DescribeError> {
-        let described = describe(&mut self.client, &self.config.database, &self.config.table).await;
+        let described = self.describe_again().await;
         let connected = match &described {
             Err(DescribeError::Failed(failure)) => failure.is_contact(),
             Err(DescribeError::Garbled { .. }) => false,
@@ -140,12 +141,28 @@ impl Inserter {
         described.map(Arc::new)
     }
 
+    /// Asks again at once where an answer is none to what was asked.
+    async fn describe_again(&mut self) -> Result<Schema, DescribeError> {
+        let mut pauses = REASK_PAUSES.into_iter();
+        loop {
+            let described = describe(&mut self.client, &self.config.database, &self.config.table).await;
+            match (&described, pauses.next()) {
+                (Err(cause @ DescribeError::Garbled { .. }), Some(pause)) => {
+                    tracing::warn!(%cause, "an answer about the table is none to what was asked; asking again");
+                    self.client.disconnect();
+                    sleep(pause).await;
+                }
+                _ => return described,
+            }
+        }
+    }
+
     /// Asks for nothing, as the configured user: is the server there, and is the login good?
     pub async fn probe(&mut self) -> Result<(), Failure> {
-        let answer = self.client.query("SELECT 1", &[]).await;
-        let failure = match answer {
-            Ok(answer) => Failure::of_query(&answer),
-            Err(cause) => Some(cause.into()),
+        let failure = match ask(&mut self.client, "SELECT 1", &[]).await {
+            Ok(answer) if answer.text.trim() == "1" => None,
+            Ok(answer) => Some(Failure::foreign(&answer)),
+            Err(failure) => Some(failure),
         };
         self.contact(failure.as_ref());
         match failure {
@@ -170,9 +187,9 @@ impl Inserter {
     /// # Errors
     /// When the server cannot be asked.
     pub async fn time_zone(&mut self) -> Result<String, DescribeError> {
-        let rows: Vec<(String,)> =
-            schema::rows(&mut self.client, "SELECT timezone() FORMAT JSONCompactEachRow", &[]).await?;
-        Ok(rows.into_iter().next().map_or_else(String::new, |(zone,)| zone))
+        let (zone,): (String,) =
+            asking::row(&mut self.client, "SELECT timezone() FORMAT JSONCompactEachRow", &[]).await?;
+        Ok(zone)
     }
 
     /// The table's views that may not read what the user inserts.
@@ -229,7 +246,7 @@ impl Inserter {
     /// Before each attempt `fence` must hold. Once `stop` says true, patience ends: rows that are certainly not stored
     /// are given up at once, in the middle of a pause too. While an attempt of unknown outcome may have stored them,
     /// attempts go on with short pauses, until the outcome is known or nobody has listened at the address for
-    /// [`REFUSED_LIMIT`]: what was taken there before is done by then, or never will be.
+    /// 3 s: what was taken there before is done by then, or never will be.
     ///
     /// A request on the wire is cut short by its own time limit only. Must not be cancelled: its outcome would be lost.
     pub async fn insert(&mut self, insert: &Insert, fence: &mut Fence, stop: &mut watch::Receiver<bool>) -> Ended {
@@ -401,109 +418,7 @@ impl Inserter {
     }
 }
 
-/// Failed attempts that are no more than a WARNING.
-const QUICK: u32 = 3;
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const FIRST_OVERLOADED: Duration = Duration::from_secs(1);
-const MAX_PAUSE: Duration = Duration::from_secs(30);
-/// The longest pause a server may ask for.
-const MAX_ASKED: Duration = Duration::from_secs(300);
 /// Between two looks at whether answers confirm what is stored.
 const CONFIRMATION_PAUSE: Duration = Duration::from_secs(2);
-const LOG_EVERY: Duration = Duration::from_secs(60);
-/// The longest pause once the program or the group waits for an outcome.
-const HURRIED_PAUSE: Duration = Duration::from_millis(500);
-/// How long connections must have been refused before an unknown outcome is waited for no longer.
-const REFUSED_LIMIT: Duration = Duration::from_secs(3);
-const NOT_OURS: &str = "the partitions are no longer this member's";
-
-/// The attempts at one insert.
-#[derive(Debug)]
-struct Tries {
-    made: u32,
-    /// One of them may have stored the rows, or may still.
-    unknown: bool,
-    pinned: bool,
-    /// Since when nobody has listened there, without anything else in between.
-    refused_since: Option<Instant>,
-    usual: Backoff,
-    overloaded: Backoff,
-    logged: Option<Instant>,
-}
-
-impl Tries {
-    fn new() -> Self {
-        Self {
-            made: 0,
-            unknown: false,
-            pinned: false,
-            refused_since: None,
-            usual: Backoff::new(FIRST_PAUSE, MAX_PAUSE),
-            overloaded: Backoff::new(FIRST_OVERLOADED, MAX_PAUSE),
-            logged: None,
-        }
-    }
-
-    fn forgotten(&self, why: &'static str) -> Ended {
-        Ended::Forgotten { why, on_wire_unknown: self.unknown }
-    }
-
-    fn note_refusal(&mut self, failure: &Failure) {
-        let now = Instant::now();
-        self.refused_since = failure.is_refused().then(|| self.refused_since.unwrap_or(now));
-    }
-
-    /// Waits for the next attempt; `Some` when there is to be none, and why.
-    async fn rest(&self, pause: Duration, fence: &mut Fence, stop: &mut watch::Receiver<bool>) -> Option<&'static str> {
-        tokio::select! {
-            biased;
-            () = stopped(stop) => {}
-            () = fence.broken() => return Some(NOT_OURS),
-            () = sleep(pause) => return None,
-        }
-        if !self.unknown {
-            return Some("stopping");
-        }
-        if self.refused_since.is_some_and(|since| since.elapsed() >= REFUSED_LIMIT) {
-            return Some("stopping, and ClickHouse refuses connections");
-        }
-        tokio::select! {
-            () = fence.broken() => Some(NOT_OURS),
-            () = sleep(pause.min(HURRIED_PAUSE)) => None,
-        }
-    }
-
-    fn pause(&mut self, failure: &Failure) -> Duration {
-        let pause = match failure.outcome {
-            Outcome::Overloaded => self.overloaded.pause(),
-            _ => self.usual.pause(),
-        };
-        pause.max(failure.retry_after.unwrap_or_default().min(MAX_ASKED))
-    }
-
-    /// Whether a person should look at it by now, and the sentence for that person.
-    fn blocked(&self, failure: &Failure) -> Option<String> {
-        let blocked = self.made > QUICK || failure.outcome == Outcome::Misconfigured;
-        blocked.then(|| format!("nothing can be stored: {failure}; {}", failure.cure()))
-    }
-
-    /// The first tries are WARNINGs, one each: nothing is lost. Then an ERROR at once and every minute.
-    fn log(&mut self, failure: &Failure, insert: &Insert, pause: Duration) {
-        let (attempts, rows) = (self.made, insert.block.rows);
-        let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-        let cure = failure.cure();
-        if self.blocked(failure).is_none() {
-            tracing::warn!(attempts, rows, pause_ms, cause = %failure, "the insert failed; trying again");
-        } else if self.logged.is_none_or(|last| last.elapsed() >= LOG_EVERY) {
-            self.logged = Some(Instant::now());
-            tracing::error!(attempts, rows, pause_ms, cause = %failure, cure, "nothing can be stored; trying on");
-        }
-    }
-}
-
-/// Returns once it is time to stop; a closed channel is no order to stop. May be cancelled.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        std::future::pending::<()>().await;
-    }
-}
+/// Before the table is asked for again where an answer was none.
+const REASK_PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];

@@ -1,5 +1,6 @@
 //! The ClickHouse side: schema, Native blocks, inserts over HTTP. Knows nothing of Kafka.
 
+mod asking;
 pub mod block;
 pub mod client;
 pub mod compress;
@@ -9,6 +10,7 @@ mod lz4;
 pub mod schema;
 mod settings;
 pub mod targets;
+mod tries;
 pub mod types;
 mod wire;
 pub mod zones;

@@ -5,13 +5,13 @@
 
 use std::fmt;
 
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
 
+use super::asking::{self, Number, counted, described_names, doubled, garbled, row, row_of, rows_of};
 use super::block::quoted;
 use super::client::Client;
-use super::error::{Failure, clipped};
+use super::error::Failure;
 use super::settings;
 use super::types::{DataType, TypeError};
 use crate::columns::Missing;
@@ -136,7 +136,18 @@ pub enum DescribeError {
          stands between this program and ClickHouse pass the header X-ClickHouse-Summary"
     )]
     Unconfirmed,
-    /// An answer that cannot be read.
+    /// A JSON column on a server that does not take its texts.
+    #[error(
+        "column {column} is of type JSON, and this ClickHouse ({version}) does not take JSON texts in Native; the oldest that \
+         does is 25.1: upgrade it, or make the column a String"
+    )]
+    TooOld {
+        /// The column.
+        column: String,
+        /// The server's version.
+        version: String,
+    },
+    /// An answer that cannot be read, or is none to what was asked.
     #[error("cannot read the server's answer to {query}: {cause}; is CLICKHOUSE_URL an HTTP address of ClickHouse?")]
     Garbled {
         /// What was asked.
@@ -162,9 +173,10 @@ fn list(columns: &[Unfillable]) -> String {
     columns.iter().map(Unfillable::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// One row of system.columns.
+/// A column as the server has it.
 #[derive(Debug, Clone, serde::Deserialize)]
 struct Described {
+    position: Number,
     name: String,
     type_name: String,
     default_kind: String,
@@ -182,31 +194,30 @@ pub(super) async fn describe(client: &mut Client, database: &str, table: &str) -
         _ => DescribeError::Failed(failure),
     };
     let of = format!("{}.{}", quoted(database), quoted(table));
-    let described = client.query(&format!("DESCRIBE TABLE {of} FORMAT JSONCompactEachRow"), &[]).await;
-    if let Some(failure) = Failure::of_query(&described.map_err(Failure::from)?) {
-        return Err(missing(failure));
+    let names: Vec<Vec<Value>> =
+        match rows_of(client, &format!("DESCRIBE TABLE {of} FORMAT JSONCompactEachRow"), DESCRIBE, &[]).await {
+            Err(DescribeError::Failed(failure)) => return Err(missing(failure)),
+            other => other?,
+        };
+    let names = described_names(&names).filter(|names| !names.is_empty());
+    let names = names.ok_or_else(|| garbled(DESCRIBE, "it names no column"))?;
+    if let Some(name) = doubled(names.iter().copied()) {
+        return Err(garbled(DESCRIBE, format!("it has {name} twice")));
     }
     let (database_value, table_value) = (escaped(database), escaped(table));
     let named = [("param_d", &*database_value), ("param_t", &*table_value)];
-    let columns: Vec<Described> = rows(
-        client,
-        "SELECT name, type, default_kind, default_expression FROM system.columns WHERE database = {d:String} AND table = {t:String} \
-         ORDER BY position FORMAT JSONCompactEachRow",
-        &named,
-    )
-    .await?;
+    let columns = columns(client, &names, &named).await?;
     if columns.is_empty() {
         return Err(DescribeError::Hidden { database: database.to_owned(), table: table.to_owned() });
     }
-    let engines: Vec<(String, String, String)> = rows(
+    let (engine, engine_full, sorting_key): (String, String, String) = row(
         client,
         "SELECT engine, engine_full, sorting_key FROM system.tables WHERE database = {d:String} AND name = {t:String} \
          FORMAT JSONCompactEachRow",
         &named,
     )
     .await?;
-    let (engine, engine_full, sorting_key) = engines.into_iter().next().unwrap_or_default();
-    let asked = rows(
+    let asked = row(
         client,
         "SELECT value FROM system.merge_tree_settings WHERE name = 'non_replicated_deduplication_window' \
          FORMAT JSONCompactEachRow",
@@ -215,18 +226,16 @@ pub(super) async fn describe(client: &mut Client, database: &str, table: &str) -
     .await;
     // Unlike the other system tables here, this one is not open to a user whose rights were granted one by one. The table's
     // own window counts then, and the server's default, which is none.
-    let windows: Vec<(String,)> = match asked {
-        Err(DescribeError::Failed(failure)) if failure.is_denied() => Vec::new(),
+    let (Number(server_window),): (Number,) = match asked {
+        Err(DescribeError::Failed(failure)) if failure.is_denied() => (Number(0),),
         other => other?,
     };
-    let server_window = windows.first().and_then(|(value,)| value.parse().ok()).unwrap_or(0);
-    let known: Vec<(String, Value, Vec<String>)> =
-        rows_of(client, &settings::question(), "system.settings", &[]).await?;
-    let known = known.into_iter().next().map(|(_, _, known)| known).unwrap_or_default();
+    let (version, known) = known_settings(client).await?;
     let (columns, left_out) = fillable(columns)?;
     if columns.is_empty() {
         return Err(DescribeError::NoColumns { database: database.to_owned(), table: table.to_owned() });
     }
+    takes_json(&version, &columns)?;
     Ok(Schema {
         database: database.to_owned(),
         table: table.to_owned(),
@@ -240,9 +249,59 @@ pub(super) async fn describe(client: &mut Client, database: &str, table: &str) -
     })
 }
 
+const DESCRIBE: &str = "DESCRIBE TABLE";
+/// One row: what is cut is no answer.
+const COLUMNS: &str = "SELECT count(), groupArray((toUInt32(position), name, type, default_kind, default_expression)) \
+                       FROM system.columns WHERE database = {d:String} AND table = {t:String} FORMAT JSONCompactEachRow";
+
+/// The table's columns by position. Those that DESCRIBE names, each once, or none at all: then they are hidden.
+async fn columns(client: &mut Client, names: &[&str], named: &[(&str, &str)]) -> Result<Vec<Described>, DescribeError> {
+    let (count, found): (Number, Vec<Described>) = row(client, COLUMNS, named).await?;
+    let mut found = counted(COLUMNS, count, found)?;
+    found.sort_by_key(|column| column.position);
+    if let Some(name) = doubled(found.iter().map(|column| column.name.as_str())) {
+        return Err(garbled(COLUMNS, format!("it has {name} twice")));
+    }
+    let differing = !names.iter().copied().eq(found.iter().map(|column| column.name.as_str()));
+    if !found.is_empty() && differing {
+        let cause = format!("its {} columns are not the {} of DESCRIBE TABLE", found.len(), names.len());
+        return Err(garbled(COLUMNS, cause));
+    }
+    Ok(found)
+}
+
+/// The server's version, and which of the settings that we want it knows.
+async fn known_settings(client: &mut Client) -> Result<(String, Vec<String>), DescribeError> {
+    const QUERY: &str = "system.settings";
+    let (version, count, known): (String, Number, Vec<String>) =
+        row_of(client, &settings::question(), QUERY, &[]).await?;
+    let known = counted(QUERY, count, known)?;
+    if let Some(name) = doubled(known.iter().map(String::as_str)) {
+        return Err(garbled(QUERY, format!("it has {name} twice")));
+    }
+    if let Some(missing) = settings::OLD.iter().find(|old| !known.iter().any(|name| name == *old)) {
+        return Err(garbled(QUERY, format!("it lacks {missing}, which every server has")));
+    }
+    Ok((version, known))
+}
+
+/// A JSON column takes texts in Native from 25 on; before, the server refuses each (117).
+fn takes_json(version: &str, columns: &[SchemaColumn]) -> Result<(), DescribeError> {
+    let json = columns.iter().find(|column| matches!(column.data_type.bare(), DataType::Json));
+    match (json, asking::major(version)) {
+        (Some(column), Some(..OLDEST_WITH_JSON)) => {
+            Err(DescribeError::TooOld { column: column.name.clone(), version: version.to_owned() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The oldest major version whose JSON columns take what is sent.
+const OLDEST_WITH_JSON: u32 = 25;
+
 fn fillable(described: Vec<Described>) -> Result<(Vec<SchemaColumn>, Vec<LeftOut>), DescribeError> {
     let (mut columns, mut left_out, mut unfillable) = (Vec::new(), Vec::new(), Vec::new());
-    for Described { name, type_name, default_kind, default_expression } in described {
+    for Described { name, type_name, default_kind, default_expression, .. } in described {
         // An EPHEMERAL column is not stored, but others' defaults are computed from it: filled like any other, and
         // without a value it takes its own default.
         let has_default = match default_kind.as_str() {
@@ -316,33 +375,6 @@ pub(super) fn dedup(engine: &str, engine_full: &str, server_window: u64) -> Dedu
     }
 }
 
-pub(super) async fn rows<T: DeserializeOwned>(
-    client: &mut Client,
-    query: &'static str,
-    parameters: &[(&str, &str)],
-) -> Result<Vec<T>, DescribeError> {
-    rows_of(client, query, query, parameters).await
-}
-
-async fn rows_of<T: DeserializeOwned>(
-    client: &mut Client,
-    sql: &str,
-    query: &'static str,
-    parameters: &[(&str, &str)],
-) -> Result<Vec<T>, DescribeError> {
-    let answer = client.query(sql, parameters).await.map_err(Failure::from)?;
-    if let Some(failure) = Failure::of_query(&answer) {
-        return Err(failure.into());
-    }
-    let lines = answer.text.lines().filter(|line| !line.is_empty());
-    lines
-        .map(|line| {
-            serde_json::from_str(line)
-                .map_err(|cause| DescribeError::Garbled { query, cause: format!("{cause} in {}", clipped(line)) })
-        })
-        .collect()
-}
-
 /// Query parameters are read like a TSV field.
 pub(super) fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n").replace('\r', "\\r").replace('\0', "\\0")
@@ -358,6 +390,7 @@ mod tests {
             .map(|(name, type_name, default)| {
                 let (kind, expression) = default.split_once(' ').unwrap_or((default, ""));
                 Described {
+                    position: Number(0),
                     name: (*name).to_owned(),
                     type_name: (*type_name).to_owned(),
                     default_kind: kind.to_owned(),

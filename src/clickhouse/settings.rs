@@ -50,6 +50,9 @@ const SAFE: [(&str, &str); 21] = [
 
 const MIN_BLOCK_ROWS: &str = "min_insert_block_size_rows";
 const MIN_BLOCK_BYTES: &str = "min_insert_block_size_bytes";
+/// What every version has: an answer without them is none.
+pub(super) const OLD: [&str; 3] = ["insert_deduplicate", "timeout_overflow_mode", "max_insert_threads"];
+
 const MAX_INSERT_THREADS: &str = "max_insert_threads";
 /// An insert that nobody waits for any more is to end on the server, too.
 pub(super) const MAX_EXECUTION_TIME: &str = "max_execution_time";

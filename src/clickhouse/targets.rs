@@ -1,10 +1,11 @@
 //! What a check asks beside the table itself: the tables that its materialized views write to, and what those views may
 //! read.
 
+use super::asking::{ask, rows};
 use super::block::quoted;
 use super::client::Client;
 use super::error::Failure;
-use super::schema::{Dedup, DescribeError, Schema, dedup, escaped, rows};
+use super::schema::{Dedup, DescribeError, Schema, dedup, escaped};
 
 /// The table that a materialized view writes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,11 +83,10 @@ pub(super) async fn blind_views(client: &mut Client, schema: &Schema) -> Result<
         let hidden = select.is_empty();
         // Explained, a query's rights are looked at, and nothing is read.
         let query = format!("EXPLAIN {}", if hidden { &all } else { &select });
-        let answer = client.query(&query, &[]).await.map_err(Failure::from)?;
-        match Failure::of_query(&answer) {
-            Some(failure) if failure.is_denied() => blind.push(BlindView { view, hidden, failure }),
-            Some(failure) => return Err(failure.into()),
-            None => {}
+        match ask(client, &query, &[]).await {
+            Err(failure) if failure.is_denied() => blind.push(BlindView { view, hidden, failure }),
+            Err(failure) => return Err(failure.into()),
+            Ok(_) => {}
         }
     }
     Ok(blind)

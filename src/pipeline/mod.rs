@@ -195,6 +195,8 @@ const SLICE_BYTES: usize = 256 * 1024;
 const GATE_INTERVAL: Duration = Duration::from_millis(200);
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 const DESCRIBE_INTERVAL: Duration = Duration::from_secs(60);
+/// After a look at the table that failed.
+const DESCRIBE_AGAIN: Duration = Duration::from_secs(5);
 /// How long nothing is read after nearly everything was bad.
 const HOPELESS_PAUSE: Duration = Duration::from_secs(10);
 /// The table is looked at again shortly before that.
@@ -454,7 +456,10 @@ impl Pipeline {
                 }
             }
             Ok(_) => {}
-            Err(error) => warn!(%error, "cannot read the table's columns"),
+            Err(error) => {
+                warn!(%error, "cannot read the table's columns");
+                self.describe_at = self.describe_at.min(Instant::now() + DESCRIBE_AGAIN);
+            }
         }
     }
 

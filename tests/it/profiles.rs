@@ -13,7 +13,7 @@ use crate::harness::{Bench, ClickHouse, Kafka, same};
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Each user has the profile of its name.
-const PROFILES: [(&str, &str); 4] = [
+const PROFILES: [(&str, &str); 6] = [
     ("breaks", "<timeout_overflow_mode>break</timeout_overflow_mode>"),
     (
         "cuts",
@@ -24,6 +24,15 @@ const PROFILES: [(&str, &str); 4] = [
          <max_rows_to_sort>10</max_rows_to_sort><sort_overflow_mode>break</sort_overflow_mode>\
          <max_block_size>1000</max_block_size>",
     ),
+    (
+        "narrow",
+        "<limit>2</limit><offset>1</offset><max_result_rows>1</max_result_rows>\
+         <result_overflow_mode>break</result_overflow_mode><max_rows_to_read>1</max_rows_to_read>\
+         <read_overflow_mode>break</read_overflow_mode><max_block_size>1</max_block_size>\
+         <describe_include_subcolumns>1</describe_include_subcolumns>\
+         <output_format_json_quote_64bit_integers>1</output_format_json_quote_64bit_integers>",
+    ),
+    ("blind", "<limit>2</limit><constraints><limit><const/></limit></constraints>"),
     (
         "progress",
         "<send_progress_in_http_headers>1</send_progress_in_http_headers>\
@@ -194,5 +203,22 @@ fn a_thousand_columns_of_sixty_letters_are_filled() {
         consumer.stop();
         let found = format!("SELECT `{}`, `{}` FROM {}.events", name(0), name(999), bench.database);
         assert!(clickhouse.rows(&found).contains(&vec![compression.to_owned(), "last".to_owned()]));
+    }
+}
+
+#[test]
+fn every_column_is_seen_whatever_limits_the_profile_has() {
+    for user in ["narrow", "blind"] {
+        let bench = Bench::new(user, Kafka::shared(), server(), SHIPPED);
+        bench.produce(100);
+        let consumer = bench.start(&login(user));
+        bench.wait_rows(&consumer, 100, LIMIT);
+        bench.wait_committed_to_the_end(&consumer, LIMIT);
+        consumer.wait_healthy();
+        consumer.stop();
+        bench.assert_exactly_once(0..100);
+        // A column that the program does not see would have its default in each row.
+        let agents = format!("SELECT uniq(agent_id) FROM {}.events", bench.database);
+        assert!(bench.clickhouse.number(&agents) > 1);
     }
 }
