@@ -1,140 +1,122 @@
--- Materialized views over sandarb.events, each into a table of its own. Statements end with a semicolon at the end of
--- a line. Apply after events.sql.
+-- The five pre-aggregated tables that the original installation's dashboards read, with its names, columns and filters,
+-- each fed from sandarb.events by a materialized view. Statements end with a semicolon at the end of a line. Apply after
+-- events.sql.
 --
--- Each target has a deduplication window: when an insert is repeated the views are fed again, and only the window of
--- the target keeps it from counting twice. Sums are SimpleAggregateFunction(sum, ...): an AggregatingMergeTree keeps
--- just one value of a plain number when parts merge. Read with sum(...) and GROUP BY: rows merge in the background.
+-- Two things differ from the original: the counters of daily_kpis are SimpleAggregateFunction(sum, UInt64), because an
+-- AggregatingMergeTree keeps just one value of a plain number when parts merge; and each target has a deduplication
+-- window: when an insert is repeated the views are fed again, and only the window of the target keeps it from counting
+-- twice. Read with sum(...), uniqExactMerge(...) and GROUP BY: rows merge in the background.
 
 CREATE TABLE IF NOT EXISTS sandarb.daily_kpis
 (
-    day        Date,
-    org_id     String,
-    event_type LowCardinality(String),
-    severity   LowCardinality(String),
-    events     SimpleAggregateFunction(sum, UInt64),
-    rendered   SimpleAggregateFunction(sum, UInt64),
-    denied     SimpleAggregateFunction(sum, UInt64)
+    day                 Date,
+    org_id              String,
+    event_type          LowCardinality(String),
+    data_classification LowCardinality(String),
+    event_count         SimpleAggregateFunction(sum, UInt64),
+    rendered_count      SimpleAggregateFunction(sum, UInt64),
+    unique_agents       AggregateFunction(uniqExact, String),
+    unique_contexts     AggregateFunction(uniqExact, String)
 )
 ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMM(day)
-ORDER BY (org_id, day, event_type, severity)
-TTL day + INTERVAL 2 YEAR
+ORDER BY (org_id, event_type, day, data_classification)
 SETTINGS non_replicated_deduplication_window = 10000;
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS sandarb.daily_kpis_view TO sandarb.daily_kpis AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS sandarb.daily_kpis_mv TO sandarb.daily_kpis AS
 SELECT
-    toDate(event_time)         AS day,
+    toDate(event_time)                             AS day,
     org_id,
     event_type,
-    severity,
-    count()                    AS events,
-    countIf(template_rendered) AS rendered,
-    countIf(denial_reason != '') AS denied
+    data_classification,
+    count()                                        AS event_count,
+    countIf(template_rendered)                     AS rendered_count,
+    uniqExactState(agent_id)                       AS unique_agents,
+    uniqExactState(CAST(context_name AS String))   AS unique_contexts
 FROM sandarb.events
-GROUP BY day, org_id, event_type, severity;
+GROUP BY day, org_id, event_type, data_classification;
 
 CREATE TABLE IF NOT EXISTS sandarb.agent_activity
 (
-    day        Date,
-    org_id     String,
-    agent_id   String,
-    agent_name SimpleAggregateFunction(anyLast, String),
-    events     SimpleAggregateFunction(sum, UInt64),
-    denied     SimpleAggregateFunction(sum, UInt64),
-    first_seen SimpleAggregateFunction(min, DateTime64(3, 'UTC')),
-    last_seen  SimpleAggregateFunction(max, DateTime64(3, 'UTC'))
+    agent_id    String,
+    agent_name  LowCardinality(String),
+    hour        DateTime,
+    event_type  LowCardinality(String),
+    event_count UInt64
 )
-ENGINE = AggregatingMergeTree
-PARTITION BY toYYYYMM(day)
-ORDER BY (org_id, agent_id, day)
-TTL day + INTERVAL 2 YEAR
+ENGINE = SummingMergeTree
+ORDER BY (agent_id, hour, event_type)
 SETTINGS non_replicated_deduplication_window = 10000;
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS sandarb.agent_activity_view TO sandarb.agent_activity AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS sandarb.agent_activity_mv TO sandarb.agent_activity AS
 SELECT
-    toDate(event_time)              AS day,
-    org_id,
     agent_id,
-    anyLast(toString(e.agent_name)) AS agent_name,
-    count()                         AS events,
-    countIf(denial_reason != '')    AS denied,
-    min(event_time)                 AS first_seen,
-    max(event_time)                 AS last_seen
-FROM sandarb.events AS e
-WHERE agent_id != ''
-GROUP BY day, org_id, agent_id;
+    agent_name,
+    toStartOfHour(event_time) AS hour,
+    event_type,
+    count()                   AS event_count
+FROM sandarb.events
+GROUP BY agent_id, agent_name, hour, event_type;
 
 CREATE TABLE IF NOT EXISTS sandarb.top_contexts
 (
+    context_name LowCardinality(String),
     day          Date,
-    org_id       String,
-    context_id   String,
-    context_name SimpleAggregateFunction(anyLast, String),
-    events       SimpleAggregateFunction(sum, UInt64)
+    inject_count UInt64
 )
-ENGINE = AggregatingMergeTree
-PARTITION BY toYYYYMM(day)
-ORDER BY (org_id, day, context_id)
-TTL day + INTERVAL 2 YEAR
+ENGINE = SummingMergeTree
+ORDER BY (context_name, day)
 SETTINGS non_replicated_deduplication_window = 10000;
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS sandarb.top_contexts_view TO sandarb.top_contexts AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS sandarb.top_contexts_mv TO sandarb.top_contexts AS
 SELECT
-    toDate(event_time)                AS day,
-    org_id,
-    context_id,
-    anyLast(toString(e.context_name)) AS context_name,
-    count()                           AS events
-FROM sandarb.events AS e
-WHERE context_id != ''
-GROUP BY day, org_id, context_id;
+    context_name,
+    toDate(event_time) AS day,
+    count()            AS inject_count
+FROM sandarb.events
+WHERE event_type IN ('INJECT_SUCCESS', 'INJECT_DENIED')
+GROUP BY context_name, day;
 
 CREATE TABLE IF NOT EXISTS sandarb.governance_proofs
 (
-    event_time      DateTime64(3, 'UTC'),
-    event_id        UUID,
-    org_id          String,
-    agent_id        String,
-    context_id      String,
-    version_id      String,
+    context_name    LowCardinality(String),
     governance_hash String,
-    hash_type       LowCardinality(String),
-    trace_id        String
+    agent_id        String,
+    day             Date,
+    delivery_count  UInt64
 )
-ENGINE = MergeTree
-PARTITION BY toYYYYMM(event_time)
-ORDER BY (org_id, governance_hash, event_time, event_id)
-TTL toDateTime(event_time) + INTERVAL 2 YEAR
+ENGINE = SummingMergeTree
+ORDER BY (context_name, governance_hash, day, agent_id)
 SETTINGS non_replicated_deduplication_window = 10000;
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS sandarb.governance_proofs_view TO sandarb.governance_proofs AS
-SELECT event_time, event_id, org_id, agent_id, context_id, version_id, governance_hash, hash_type, trace_id
+CREATE MATERIALIZED VIEW IF NOT EXISTS sandarb.governance_proofs_mv TO sandarb.governance_proofs AS
+SELECT
+    context_name,
+    governance_hash,
+    agent_id,
+    toDate(event_time) AS day,
+    count()            AS delivery_count
 FROM sandarb.events
-WHERE governance_hash != '';
+WHERE event_type = 'INJECT_SUCCESS' AND governance_hash != ''
+GROUP BY context_name, governance_hash, agent_id, day;
 
 CREATE TABLE IF NOT EXISTS sandarb.denial_reasons
 (
-    day            Date,
-    org_id         String,
-    violation_type LowCardinality(String),
-    severity       LowCardinality(String),
-    denial_reason  String,
-    events         UInt64
+    denial_reason String,
+    event_type    LowCardinality(String),
+    day           Date,
+    denial_count  UInt64
 )
-ENGINE = SummingMergeTree(events)
-PARTITION BY toYYYYMM(day)
-ORDER BY (org_id, day, violation_type, severity, denial_reason)
-TTL day + INTERVAL 2 YEAR
+ENGINE = SummingMergeTree
+ORDER BY (denial_reason, event_type, day)
 SETTINGS non_replicated_deduplication_window = 10000;
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS sandarb.denial_reasons_view TO sandarb.denial_reasons AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS sandarb.denial_reasons_mv TO sandarb.denial_reasons AS
 SELECT
-    toDate(event_time) AS day,
-    org_id,
-    violation_type,
-    severity,
     denial_reason,
-    count()            AS events
+    event_type,
+    toDate(event_time) AS day,
+    count()            AS denial_count
 FROM sandarb.events
-WHERE denial_reason != ''
-GROUP BY day, org_id, violation_type, severity, denial_reason;
+WHERE event_type IN ('INJECT_DENIED', 'PROMPT_DENIED', 'POLICY_VIOLATION')
+GROUP BY denial_reason, event_type, day;

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use lexopt::{Arg, Parser, ValueExt};
 
+use crate::commands::schema::Parts;
 use crate::config;
 
 /// What the program is asked to do.
@@ -20,8 +21,8 @@ pub enum Command {
     Healthcheck,
     /// Print the SQL of the default table, or apply it.
     Schema {
-        /// The five views, too.
-        views: bool,
+        /// What belongs to it besides the table.
+        parts: Parts,
         /// Create what is missing instead of printing.
         apply: bool,
     },
@@ -53,10 +54,14 @@ impl Command {
                 Arg::Short('V') | Arg::Long("version") => Self::Version,
                 Arg::Value(word) if word == "help" => return Ok(Self::Help),
                 Arg::Value(word) if word == "healthcheck" => Self::Healthcheck,
-                Arg::Value(word) if word == "schema" => Self::Schema { views: false, apply: false },
-                Arg::Long(option @ ("views" | "apply")) => match &mut command {
-                    Some(Self::Schema { views, apply }) => {
-                        *(if *option == "views" { views } else { apply }) = true;
+                Arg::Value(word) if word == "schema" => Self::Schema { parts: Parts::default(), apply: false },
+                Arg::Long(option @ ("views" | "reports" | "apply")) => match &mut command {
+                    Some(Self::Schema { parts, apply }) => {
+                        *match *option {
+                            "views" => &mut parts.views,
+                            "reports" => &mut parts.reports,
+                            _ => apply,
+                        } = true;
                         continue;
                     }
                     _ => return Err(argument.unexpected().into()),
@@ -96,8 +101,9 @@ Commands:
                     nothing. --sample reads the newest N events and says what would become of them
   healthcheck       ask http://127.0.0.1:HEALTH_PORT/health; exit 0 when healthy, else 1
   schema            print the SQL of the default table, named by CLICKHOUSE_DATABASE and CLICKHOUSE_TABLE
-    --views         and of the five views on it
-    --apply         create what of it is missing instead, and say what is left alone
+    --views         and of the five views that the original's dashboards read
+    --reports       and of five richer ones
+    --apply         create what of it is missing instead; say what is left alone, and in what it differs
   help, --help, -h  print this
   --version, -V     print the version
 
@@ -127,13 +133,18 @@ mod tests {
         Command::parse(arguments).map_err(|error| error.to_string())
     }
 
+    fn schema(views: bool, reports: bool, apply: bool) -> Command {
+        Command::Schema { parts: Parts { views, reports }, apply }
+    }
+
     #[test]
     fn commands() {
         assert_eq!(parse(&[]), Ok(Command::Run));
         assert_eq!(parse(&["healthcheck"]), Ok(Command::Healthcheck));
-        assert_eq!(parse(&["schema"]), Ok(Command::Schema { views: false, apply: false }));
-        assert_eq!(parse(&["schema", "--views"]), Ok(Command::Schema { views: true, apply: false }));
-        assert_eq!(parse(&["schema", "--apply", "--views"]), Ok(Command::Schema { views: true, apply: true }));
+        assert_eq!(parse(&["schema"]), Ok(schema(false, false, false)));
+        assert_eq!(parse(&["schema", "--views"]), Ok(schema(true, false, false)));
+        assert_eq!(parse(&["schema", "--apply", "--views"]), Ok(schema(true, false, true)));
+        assert_eq!(parse(&["schema", "--reports"]), Ok(schema(false, true, false)));
         for version in ["--version", "-V"] {
             assert_eq!(parse(&[version]), Ok(Command::Version));
         }

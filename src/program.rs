@@ -20,7 +20,7 @@ pub fn main() -> ExitCode {
         Ok(Command::Run) => serve(),
         Ok(Command::Check { sample }) => check(sample),
         Ok(Command::Healthcheck) => ask_health(),
-        Ok(Command::Schema { views, apply }) => tables(views, apply),
+        Ok(Command::Schema { parts, apply }) => tables(parts, apply),
         Ok(Command::Version) => print(&(cli::version() + "\n")),
         Ok(Command::Help) => print(&cli::help()),
         Err(error) => fail(CONFIGURATION, &error),
@@ -80,13 +80,13 @@ fn ask_health() -> ExitCode {
     }
 }
 
-fn tables(views: bool, apply: bool) -> ExitCode {
+fn tables(parts: schema::Parts, apply: bool) -> ExitCode {
     let config = match clickhouse_config(&|name| std::env::var_os(name)) {
         Ok(config) => config,
         Err(error) => return fail(CONFIGURATION, &error),
     };
     if !apply {
-        return print(&schema::sql(&config.database, &config.table, views));
+        return print(&schema::sql(&config.database, &config.table, parts));
     }
     let runtime = match runtime() {
         Ok(runtime) => runtime,
@@ -99,7 +99,7 @@ fn tables(views: bool, apply: bool) -> ExitCode {
             printed = done;
         }
     };
-    match runtime.block_on(schema::apply(&config, views, &mut say)) {
+    match runtime.block_on(schema::apply(&config, parts, &mut say)) {
         Ok(()) => printed,
         Err(error) => fail(UNUSABLE, &error),
     }

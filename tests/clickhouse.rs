@@ -16,6 +16,7 @@ async fn two_thousand_events_come_back_equal_and_only_once() {
     let server = Server::start().await;
     server.apply("events.sql").await;
     server.apply("views.sql").await;
+    server.apply("reports.sql").await;
     let mut bench = Bench::new(server.config("sandarb", "events"));
     let schema = bench.schema().await;
     assert_eq!(schema.columns.len(), 27);
@@ -35,13 +36,17 @@ async fn two_thousand_events_come_back_equal_and_only_once() {
     for (sent, found) in events.iter().zip(&found) {
         assert_eq!(sent, found);
     }
-    for (sum, table) in
-        [("sum(events)", "daily_kpis"), ("sum(events)", "agent_activity"), ("count()", "governance_proofs")]
-    {
+    for (sum, table) in [
+        ("sum(event_count)", "daily_kpis"),
+        ("sum(event_count)", "agent_activity"),
+        ("sum(events)", "kpis_by_day"),
+        ("sum(events)", "agents_by_day"),
+        ("count()", "proofs"),
+    ] {
         let sql = format!("SELECT {sum} FROM sandarb.{table}");
         assert_eq!(server.query(&sql).await, "2000", "{table}: the views' targets have windows of their own");
     }
-    assert_eq!(server.query("SELECT sum(events) FROM sandarb.denial_reasons").await, "667");
+    assert_eq!(server.query("SELECT sum(events) FROM sandarb.denials_by_day").await, "667");
     let progress = bench.progress.borrow().clone();
     assert_eq!((progress.rows, progress.batches, progress.failed_attempts), (4000, 2, 0));
     assert!(progress.connected && progress.last_stored_at.is_some() && progress.blocked.is_none());

@@ -75,7 +75,7 @@ async fn what_a_frozen_server_was_sent_again_and_again_it_stores_once() {
     };
     tokio::time::timeout(Duration::from_secs(30), seen).await.expect("an abandoned attempt that ends");
     assert_eq!(server.query("SELECT count(), uniqExact(event_id) FROM sandarb.events").await, "500\t500");
-    assert_eq!(server.query("SELECT sum(events) FROM sandarb.daily_kpis").await, "500");
+    assert_eq!(server.query("SELECT sum(event_count) FROM sandarb.daily_kpis").await, "500");
 }
 
 #[tokio::test]

@@ -376,7 +376,7 @@ pub(super) fn dedup(engine: &str, engine_full: &str, server_window: u64) -> Dedu
 }
 
 /// Query parameters are read like a TSV field.
-pub(super) fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n").replace('\r', "\\r").replace('\0', "\\0")
 }
 

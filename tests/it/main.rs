@@ -21,6 +21,7 @@ mod codecs;
 mod commits;
 mod compose;
 mod confirmed;
+mod dashboards;
 mod dead_letters;
 mod doubt;
 mod doubt_handed_over;

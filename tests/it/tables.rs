@@ -1,4 +1,4 @@
-//! The tables that installations have: with and without the five views, with and without a deduplication window.
+//! The tables that installations have: with and without the shipped views, with and without a deduplication window.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -9,6 +9,10 @@ use crate::harness::{Bench, ClickHouse, Kafka, Table};
 
 const EVENTS: u64 = 5_000;
 const LIMIT: Duration = Duration::from_secs(60);
+/// What the original's views filter by.
+pub(crate) const INJECTS: [&str; 2] = ["INJECT_SUCCESS", "INJECT_DENIED"];
+/// The same.
+pub(crate) const DENIALS: [&str; 3] = ["INJECT_DENIED", "PROMPT_DENIED", "POLICY_VIOLATION"];
 
 #[test]
 fn plain_with_window() {
@@ -47,7 +51,7 @@ fn fill(name: &str, table: Table, dedup: &str, settings: &[(&str, &str)]) {
     let doubtful = consumer.find_log(&["WARNING", "the table does not recognise repeated inserts"]).is_some();
     let views =
         consumer.log_lines().into_iter().filter(|line| line["msg"].to_string().contains("a view's target does not"));
-    assert_eq!((doubtful, views.count()), (!table.window, if table.views && !table.window { 5 } else { 0 }));
+    assert_eq!((doubtful, views.count()), (!table.window, if table.views && !table.window { 10 } else { 0 }));
     let health = consumer.wait_healthy();
     assert_eq!(health["events_inserted"], EVENTS, "rows of views are not counted: {health}");
     assert_eq!(health["errors"], 0, "{health}");
@@ -58,24 +62,30 @@ fn fill(name: &str, table: Table, dedup: &str, settings: &[(&str, &str)]) {
     }
 }
 
-/// The five views have counted each of these events once.
+/// The shipped views, the original's and the reports, have counted each of these events once.
 pub(crate) fn assert_views_count(bench: &Bench<'_>, indices: Range<u64>) {
     let sql = format!(
         "SELECT count() FROM system.tables WHERE database = '{}' AND engine = 'MaterializedView'",
         bench.database
     );
-    assert_eq!(bench.clickhouse.number(&sql), 5);
+    assert_eq!(bench.clickhouse.number(&sql), 10);
     let events: Vec<Event> = indices.map(|index| bench.source.event(index)).collect();
     let count = |which: fn(&&Event) -> bool| events.iter().filter(which).count() as u64;
     let denied = count(|event| !event.denial_reason.is_empty());
     let wanted = [
-        ("sum(events) FROM daily_kpis", count(|_| true)),
-        ("sum(denied) FROM daily_kpis", denied),
-        ("sum(rendered) FROM daily_kpis", count(|event| event.template_rendered)),
-        ("sum(events) FROM agent_activity", count(|_| true)),
-        ("sum(events) FROM top_contexts", count(|event| !event.context_id.is_empty())),
-        ("count() FROM governance_proofs", count(|_| true)),
-        ("sum(events) FROM denial_reasons", denied),
+        ("sum(event_count) FROM daily_kpis", count(|_| true)),
+        ("sum(rendered_count) FROM daily_kpis", count(|event| event.template_rendered)),
+        ("sum(event_count) FROM agent_activity", count(|_| true)),
+        ("sum(inject_count) FROM top_contexts", count(|event| INJECTS.contains(&event.event_type))),
+        ("sum(delivery_count) FROM governance_proofs", count(|event| event.event_type == "INJECT_SUCCESS")),
+        ("sum(denial_count) FROM denial_reasons", count(|event| DENIALS.contains(&event.event_type))),
+        ("sum(events) FROM kpis_by_day", count(|_| true)),
+        ("sum(denied) FROM kpis_by_day", denied),
+        ("sum(rendered) FROM kpis_by_day", count(|event| event.template_rendered)),
+        ("sum(events) FROM agents_by_day", count(|_| true)),
+        ("sum(events) FROM contexts_by_day", count(|event| !event.context_id.is_empty())),
+        ("count() FROM proofs", count(|_| true)),
+        ("sum(events) FROM denials_by_day", denied),
     ];
     for (what, wanted) in wanted {
         let sql = format!("SELECT {}", what.replace("FROM ", &format!("FROM {}.", bench.database)));

@@ -119,7 +119,11 @@ fn the_whole_picture() {
     assert_eq!(login["CLICKHOUSE_USER"], config.clickhouse.user);
     assert_eq!(login["CLICKHOUSE_PASSWORD"], environment(&services["consumer-01"])["CLICKHOUSE_PASSWORD"]);
     let mounted = serde_yaml_ng::to_string(&services["clickhouse"]["volumes"]).unwrap();
-    assert!(mounted.contains("sql/events.sql") && tools::project("sql/events.sql").exists(), "{mounted}");
+    // In the order of their names: the views read the table.
+    for file in ["events.sql", "views.sql"] {
+        let mount = format!("/sql/{file}:/docker-entrypoint-initdb.d/{file}:ro");
+        assert!(mounted.contains(&mount) && tools::project("sql").join(file).exists(), "{mounted}");
+    }
     let create = serde_yaml_ng::to_string(&services["topic"]["command"]).unwrap().replace(['\n', '-'], " ");
     let words: Vec<&str> = create.split_whitespace().collect();
     let after = |name: &str| words[words.iter().position(|word| *word == name).expect(name) + 1];

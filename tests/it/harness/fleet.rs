@@ -139,8 +139,14 @@ impl Series {
         );
         assert_eq!(lost, [0; 0], "lost");
         let rows = bench.rows();
-        for view in ["daily_kpis", "agent_activity"] {
-            let counted = bench.clickhouse.number(&format!("SELECT sum(events) FROM {}.{view}", bench.database));
+        let views = [
+            ("daily_kpis", "event_count"),
+            ("agent_activity", "event_count"),
+            ("kpis_by_day", "events"),
+            ("agents_by_day", "events"),
+        ];
+        for (view, counter) in views {
+            let counted = bench.clickhouse.number(&format!("SELECT sum({counter}) FROM {}.{view}", bench.database));
             // A server that dies in the middle of an insert may keep its rows and not the views', which get them when the
             // events come again: never fewer than the events, never more than the rows.
             let told = indices.end - indices.start - absent..=rows;
