@@ -1,6 +1,7 @@
 //! Exact decimal numbers and integers of 16 and 32 bytes, straight from their digits: little-endian two's complement
 //! of value × 10^scale.
 
+use std::num::{IntErrorKind, ParseIntError};
 use std::ops::Range;
 
 use thiserror::Error;
@@ -34,6 +35,9 @@ pub enum DecimalFault {
     /// Not a decimal number.
     #[error("not a number")]
     Unreadable,
+    /// A decimal number of more digits than are read.
+    #[error("more than {MAX_TEXT} digits")]
+    TooLong,
     /// More digits behind the point than the column keeps.
     #[error("more than {0} digits behind the point")]
     Lossy(usize),
@@ -49,7 +53,7 @@ impl Decimals {
 
     /// Appends the number that a text like `-12.50` or `1e3` means.
     pub fn push(&mut self, text: &str) -> Result<(), DecimalFault> {
-        let number = Digits::read(text).ok_or(DecimalFault::Unreadable)?;
+        let number = Digits::read(text)?;
         let limbs = self.fit(&number)?;
         let bytes = limbs.iter().flat_map(|limb| limb.to_le_bytes());
         self.data.extend(bytes.take(self.width));
@@ -60,7 +64,7 @@ impl Decimals {
     /// most one unit in the last place of the float of eight bytes that is nearest to the number: then it is what arithmetic
     /// with such floats left behind (0.1 + 0.2 is 0.30000000000000004). Otherwise as [`Decimals::push`].
     pub fn push_nearest(&mut self, text: &str) -> Result<(), DecimalFault> {
-        let number = Digits::read(text).ok_or(DecimalFault::Unreadable)?;
+        let number = Digits::read(text)?;
         match number.rounded(self.scale, text) {
             Some(rounded) => self.push(&rounded),
             None => Err(DecimalFault::Lossy(self.scale)),
@@ -165,9 +169,21 @@ pub fn whole(text: &str) -> Result<i128, DecimalFault> {
     if let Ok(number) = text.parse() {
         return Ok(number);
     }
-    let number = Digits::read(text).ok_or(DecimalFault::Unreadable)?;
+    let number = Digits::read(text)?;
     let [low, high, ..] = Decimals::new(16, 0, Limit::Signed).fit(&number)?;
     Ok(((u128::from(high) << 64) | u128::from(low)) as i128)
+}
+
+/// An exponent. One beyond four bytes counts as the nearest of these: with either the number is 0, too large, or too small.
+fn power(exponent: &str) -> Option<i32> {
+    exponent.parse().map_or_else(
+        |cause: ParseIntError| match cause.kind() {
+            IntErrorKind::PosOverflow => Some(i32::MAX),
+            IntErrorKind::NegOverflow => Some(i32::MIN),
+            _ => None,
+        },
+        Some,
+    )
 }
 
 /// A whole number in decimal digits and one more.
@@ -203,26 +219,29 @@ struct Digits<'a> {
 }
 
 impl<'a> Digits<'a> {
-    fn read(text: &'a str) -> Option<Self> {
+    fn read(text: &'a str) -> Result<Self, DecimalFault> {
         let (negative, text) = match text.strip_prefix('-') {
             Some(rest) => (true, rest),
             None => (false, text.strip_prefix('+').unwrap_or(text)),
         };
         let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-            Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
+            Some((mantissa, exponent)) => (mantissa, power(exponent).ok_or(DecimalFault::Unreadable)?),
             None => (text, 0),
         };
         let (whole, fraction) = match mantissa.split_once('.') {
-            Some((_, "")) => return None,
+            Some((_, "")) => return Err(DecimalFault::Unreadable),
             Some(parts) => parts,
             None => (mantissa, ""),
         };
         let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-        if whole.is_empty() || !digits(whole) || !digits(fraction) || mantissa.len() > MAX_TEXT {
-            return None;
+        if whole.is_empty() || !digits(whole) || !digits(fraction) {
+            return Err(DecimalFault::Unreadable);
+        }
+        if mantissa.len() > MAX_TEXT {
+            return Err(DecimalFault::TooLong);
         }
         let all = [whole.as_bytes(), fraction.as_bytes()].concat();
-        Some(Self { negative, whole: whole.as_bytes(), all, exponent: i64::from(exponent) })
+        Ok(Self { negative, whole: whole.as_bytes(), all, exponent: i64::from(exponent) })
     }
 
     fn leading_zeros(&self) -> usize {

@@ -82,8 +82,8 @@ fn store_within(column: &mut Column, input: Input<'_>, room: Option<&mut Room>) 
         }
         Column::Float32(values) => {
             let Some(number) = narrow(input) else {
-                let wide = float(input)?;
-                return Err(Fault::range(format!("{wide} does not fit a Float32")));
+                float(input)?;
+                return Err(Fault::range(format!("{} does not fit a Float32", shown(input))));
             };
             values.push(number.to_le_bytes());
         }
@@ -133,6 +133,7 @@ fn store_within(column: &mut Column, input: Input<'_>, room: Option<&mut Room>) 
             }
             pushed.map_err(|cause| match cause {
                 DecimalFault::Unreadable => unfit(input, "a number"),
+                DecimalFault::TooLong => Fault::range(format!("{} has {cause}", shown(input))),
                 DecimalFault::Lossy(_) => Fault::invalid(format!("{} has {cause}", shown(input))),
                 DecimalFault::OutOfRange => Fault::range(format!("{} is {cause}", shown(input))),
             })?;
@@ -141,14 +142,14 @@ fn store_within(column: &mut Column, input: Input<'_>, room: Option<&mut Room>) 
             let text = digits(input)?;
             let mut whole = Room::of(text);
             let room = room.unwrap_or(&mut whole);
-            arrays.push(|cells| items::array(text, cells, room).map_err(|_| unfit(input, "an array"))?)?;
+            arrays.push(|cells| items::array(text, cells, room).map_err(|cause| unread(input, '[', &cause))?)?;
             rounded = room.rounded;
         }
         Column::Map(maps) => {
             let text = digits(input)?;
             let mut whole = Room::of(text);
             let room = room.unwrap_or(&mut whole);
-            let pairs = items::pairs(text, room).map_err(|_| unfit(input, "an object"))??;
+            let pairs = items::pairs(text, room).map_err(|cause| unread(input, '{', &cause))??;
             maps.push(|keys, values| {
                 pairs.iter().try_for_each(|(key, raw)| {
                     keys.push(key.as_bytes());
@@ -322,6 +323,7 @@ fn integer(input: Input<'_>) -> Result<i128, Fault> {
         Input::Bool(value) => Ok(i128::from(value)),
         Input::Text(text) | Input::Json(text) => whole(text).map_err(|fault| match fault {
             DecimalFault::OutOfRange => Fault::range(format!("{} is beyond any integer here", shown(input))),
+            DecimalFault::TooLong => Fault::range(format!("{} has {fault}", shown(input))),
             DecimalFault::Unreadable | DecimalFault::Lossy(_) => unfit(input, "an integer"),
         }),
         Input::Float(_) | Input::Composite => Err(unfit(input, "an integer")),
@@ -336,7 +338,11 @@ fn float(input: Input<'_>) -> Result<f64, Fault> {
         Input::Text(text) | Input::Json(text) => numeric(text),
         Input::Bool(_) | Input::Composite => None,
     };
-    found.filter(|number| number.is_finite()).ok_or_else(|| unfit(input, "a number"))
+    match found {
+        Some(number) if number.is_finite() => Ok(number),
+        Some(_) => Err(Fault::range(format!("{} does not fit a Float64", shown(input)))),
+        None => Err(unfit(input, "a number")),
+    }
 }
 
 /// The nearest float of four bytes, rounded once, if there is one.
@@ -417,6 +423,17 @@ fn parsed<T: std::str::FromStr>(input: Input<'_>, what: &str) -> Result<T, Fault
     match input {
         Input::Text(text) => text.parse().map_err(|_| unfit(input, what)),
         other => Err(unfit(other, what)),
+    }
+}
+
+/// Something that is no array or object, or one that cannot be read to its end.
+fn unread(input: Input<'_>, bracket: char, cause: &serde_json::Error) -> Fault {
+    let what = if bracket == '[' { "an array" } else { "an object" };
+    match input {
+        Input::Text(text) | Input::Json(text) if trimmed(text).starts_with(bracket) => {
+            Fault::invalid(format!("{} cannot be read as {what}: {cause}", shown(input)))
+        }
+        _ => unfit(input, what),
     }
 }
 

@@ -44,6 +44,7 @@ mod log_cuts;
 mod log_starts;
 mod memory;
 mod metrics;
+mod odd_values;
 mod old_formats;
 mod outage;
 mod profiles;
