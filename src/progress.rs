@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
+use crate::kafka::faults::Faults;
+
 use crate::ledger::Tally;
 
 /// Published by the group's driver and the consumer.
@@ -44,6 +46,8 @@ pub struct KafkaProgress {
     pub blocked: Option<String>,
     /// Why single partitions wait, by index.
     pub blocked_partitions: BTreeMap<i32, String>,
+    /// What keeps partitions from being read, also where it has not lasted long enough to be a reason.
+    pub faults: Faults,
     /// Generations joined so far: each came with a rebalance.
     pub rebalances: u64,
     /// Per partition the next offset to read, as it stood when the last answer was read to its end.
@@ -91,6 +95,7 @@ impl Default for KafkaProgress {
             log_cuts: 0,
             blocked: None,
             blocked_partitions: BTreeMap::new(),
+            faults: Faults::default(),
             rebalances: 0,
             positions: BTreeMap::new(),
             ends: BTreeMap::new(),

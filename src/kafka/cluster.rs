@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::HostPort;
+use crate::kafka::checked::metadata_fault;
 use crate::kafka::connection::{ConnectOptions, Connection};
 use crate::kafka::error::KafkaError;
 use crate::kafka::protocol::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
@@ -64,7 +65,12 @@ impl Cluster {
     pub async fn metadata(&mut self, topics: &[&str]) -> Result<MetadataResponse, KafkaError> {
         let answer = loop {
             let fresh = self.connection.is_none();
-            let asked = self.any().await?.request(MetadataRequest { topics }, REQUEST_LIMIT).await;
+            let connection = self.any().await?;
+            let asked = connection.request(MetadataRequest { topics }, REQUEST_LIMIT).await;
+            let asked = asked.and_then(|answer| match metadata_fault(topics, &answer) {
+                None => Ok(answer),
+                Some(what) => Err(KafkaError::Unasked { peer: connection.peer().to_string(), api: "Metadata", what }),
+            });
             match asked {
                 Ok(answer) => break answer,
                 Err(error) => {
@@ -108,6 +114,11 @@ impl Cluster {
         }
     }
 
+    /// Lets go of the connection: the next question goes to another broker.
+    pub(super) fn leave(&mut self) {
+        self.connection = None;
+    }
+
     fn learn(&mut self, answer: &MetadataResponse) {
         if answer.brokers.is_empty() {
             return;
@@ -132,7 +143,10 @@ impl Cluster {
                 let turn = self.turn;
                 candidates.rotate_left(turn);
             }
-            candidates.extend(self.bootstrap.iter().filter(|host| !self.brokers.values().any(|b| b == *host)).cloned());
+            // Early, as all known addresses may be of brokers that are elsewhere by now, and each takes its time to fail.
+            let bootstrap = self.bootstrap.iter().filter(|host| !self.brokers.values().any(|b| b == *host));
+            let early = candidates.len().min(1);
+            candidates.splice(early..early, bootstrap.cloned());
             let mut last = None;
             for host in &candidates {
                 match Connection::open(host, &self.options).await {

@@ -163,7 +163,8 @@ impl Consumer {
                             return Event::Moved { partition };
                         }
                     }
-                    Fetched::Recreated => self.look_at_the_topic(),
+                    Fetched::Recreated => self.look_at_the_topic(true),
+                    Fetched::SameTopic => self.look_at_the_topic(false),
                     Fetched::Records(answer, epochs, slot) => {
                         drop(slot.permit); // the next fetch may begin while this answer is read
                         self.home = Some(slot.home);
@@ -366,6 +367,7 @@ impl Consumer {
 
     fn forget_lags(&self) {
         self.progress.send_modify(|progress| {
+            progress.forget_faults();
             progress.positions.clear();
             progress.ends.clear();
         });
@@ -403,15 +405,9 @@ impl Consumer {
         self.fetching = Some(Fetching { task, fetched, rewinds });
     }
 
-    /// Has the group's driver look at the topic now: it finds the other id and joins anew.
-    fn look_at_the_topic(&self) {
-        let epoch = self.epoch;
-        self.ends.intent.send_modify(|intent| {
-            if intent.epoch != epoch {
-                *intent = Intent { epoch, leave: intent.leave, ..Intent::default() };
-            }
-            intent.look = true;
-        });
+    /// Has the group's driver look at the topic often, or no more: it finds the other id and joins again, or the same.
+    fn look_at_the_topic(&self, look: bool) {
+        self.intend(|intent| intent.look = look);
     }
 
     /// True when the partition stood elsewhere, or was committed further than its log goes.

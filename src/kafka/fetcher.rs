@@ -4,6 +4,8 @@
 //! One task owns all of it and is ended with its assignment, so nothing of an earlier assignment can come through its
 //! channel. A leader's state travels into its fetch and back, so that between fetches partitions move freely.
 
+mod troubles;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +16,16 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use crate::backoff::Backoff;
+use crate::config::HostPort;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::epochs::UNKNOWN_EPOCH;
-use crate::kafka::error::{KafkaError, code_name, read_acl};
+use crate::kafka::error::{KafkaError, code_name};
+use crate::kafka::faults::TOLERATED;
 use crate::kafka::fetching::{FetchSettings, Fetched, Rewind, Stage};
-use crate::kafka::group::{Assignment, Committed};
-use crate::kafka::leader::{Cycle, Leader, Place, Trouble};
-use crate::kafka::protocol::metadata::{MetadataResponse, PartitionMetadata};
-use crate::kafka::start::{Start, Why};
+use crate::kafka::group::Assignment;
+use crate::kafka::leader::{Cycle, Leader, Place};
+use crate::kafka::protocol::metadata::{MetadataResponse, PartitionMetadata, TopicMetadata};
+use crate::kafka::round_trip::RoundTrip;
 use crate::progress::KafkaProgress;
 
 /// The task.
@@ -41,7 +45,20 @@ pub struct Fetcher {
     /// Rewinds of partitions whose leader is away on a fetch.
     pending: BTreeMap<i32, Rewind>,
     running: JoinSet<Done>,
-    away: Vec<i32>,
+    away: BTreeMap<i32, Away>,
+    /// The last answer about the topic was of another id than the assignment's: that broker, or the group, lags behind.
+    /// Only what is asked for by id is asked for.
+    foreign: bool,
+    round_trip: RoundTrip,
+}
+
+/// What is known of a leader that is away on a fetch.
+#[derive(Debug)]
+struct Away {
+    /// Since when an answer is waited for, `None` while none is.
+    asked: watch::Receiver<Option<Instant>>,
+    address: HostPort,
+    partitions: Vec<i32>,
 }
 
 #[derive(Debug)]
@@ -51,6 +68,8 @@ struct Metadata {
     newest: BTreeMap<i32, i32>,
     /// When to ask again.
     due: Instant,
+    /// Not before that: what fails for many partitions at once is one question.
+    not_before: Instant,
     backoff: Backoff,
 }
 
@@ -67,16 +86,11 @@ enum Done {
     Metadata(Cluster, Result<MetadataResponse, KafkaError>),
 }
 
-/// Whether the topic is still the one of the assignment, as far as the metadata tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Topic {
-    Same,
-    Recreated,
-}
-
 const METADATA_INTERVAL: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(250);
 const LONG_PAUSE: Duration = Duration::from_secs(10);
+/// How often it is looked whether a fault has become a reason.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl Metadata {
     /// Takes the leaders of an answer. A broker that names an older leader of a partition than one before lags behind, unless
@@ -122,7 +136,9 @@ impl Fetcher {
         let (rewind, rewinds) = mpsc::channel(2 * stages.len().max(32));
         let now = Instant::now();
         let parked = stages.into_iter().map(|(index, stage)| (index, (stage, now))).collect();
+        let round_trip = cluster.options().round_trip.clone();
         let fetcher = Self {
+            round_trip,
             settings,
             assignment: Arc::new(assignment),
             progress,
@@ -133,22 +149,25 @@ impl Fetcher {
                 leaders: BTreeMap::new(),
                 newest: BTreeMap::new(),
                 due: now,
+                not_before: now,
                 backoff: Backoff::new(PAUSE, Duration::from_secs(5)),
             },
             leaders: BTreeMap::new(),
             parked,
             pending: BTreeMap::new(),
             running: JoinSet::new(),
-            away: Vec::new(),
+            away: BTreeMap::new(),
+            foreign: false,
         };
         (fetcher, fetched, rewind)
     }
 
-    /// Runs until it is aborted, nobody listens any more, or the topic is another one.
+    /// Runs until it is aborted or nobody listens any more.
     pub async fn run(mut self) {
-        self.progress.send_modify(|progress| progress.blocked_partitions.clear());
         while !self.out.is_closed() {
             let now = Instant::now();
+            self.look_for_silent_leaders(now);
+            self.progress.send_if_modified(|progress| progress.publish_faults(now));
             self.ask_metadata(now);
             self.settle(now);
             self.start_cycles(now);
@@ -156,11 +175,7 @@ impl Fetcher {
             tokio::select! {
                 Some(done) = self.running.join_next() => match done {
                     Ok(Done::Cycle(leader, cycle)) => self.came_back(leader, cycle).await,
-                    Ok(Done::Metadata(cluster, answer)) => {
-                        if self.learn(cluster, answer) == Topic::Recreated {
-                            return self.end().await;
-                        }
-                    }
+                    Ok(Done::Metadata(cluster, answer)) => self.learn(cluster, answer).await,
                     Err(panic) => error!(%panic, "a fetch task ended without a result"),
                 },
                 Some(rewind) = self.rewinds.recv() => self.rewind(rewind),
@@ -169,35 +184,28 @@ impl Fetcher {
         }
     }
 
-    /// What was read meanwhile goes with the task: its offsets may mean other records now.
-    async fn end(mut self) {
-        self.running.abort_all();
-        let topic = &self.settings.topic;
-        warn!(topic, "the topic was created anew; nothing more is read of this assignment");
-        if self.out.send(Fetched::Recreated).await.is_err() {
-            debug!("nobody listens to the fetcher any more");
-        }
-    }
-
     fn next_due(&self) -> Instant {
-        let far = Instant::now() + METADATA_INTERVAL;
+        let far = Instant::now() + LOOK;
         // Partitions without a leader wait for metadata, those of a leader that is away for its return.
         let settles =
-            |index: &i32| self.metadata.leaders.get(index).is_some_and(|home| !self.away.contains(&home.node));
+            |index: &i32| self.metadata.leaders.get(index).is_some_and(|home| !self.away.contains_key(&home.node));
         let parked = self.parked.iter().filter(|(index, (stage, _))| !stage.is_held() && settles(index));
         let parked = parked.map(|(_, (_, until))| *until);
         let parked = parked.min().unwrap_or(far);
-        let leaders = self.leaders.values().filter(|leader| !leader.places.is_empty()).map(|leader| leader.not_before);
-        let metadata = if self.cluster.is_some() { self.metadata.due } else { far };
+        let leaders =
+            self.leaders.values().filter(|leader| leader.may_ask(self.foreign)).map(|leader| leader.not_before);
+        let metadata = self.metadata.due.max(self.metadata.not_before);
+        let metadata = if self.cluster.is_some() { metadata } else { far };
         let floor = Instant::now() + Duration::from_millis(20);
-        leaders.min().unwrap_or(far).min(parked).min(metadata).max(floor)
+        leaders.min().unwrap_or(far).min(parked).min(metadata).min(far).max(floor)
     }
 
     fn ask_metadata(&mut self, now: Instant) {
-        if now < self.metadata.due {
+        if now < self.metadata.due.max(self.metadata.not_before) {
             return;
         }
         if let Some(mut cluster) = self.cluster.take() {
+            self.metadata.not_before = now + PAUSE;
             let topic = self.settings.topic.clone();
             self.running.spawn(async move {
                 let answer = cluster.metadata(&[&topic]).await;
@@ -206,19 +214,27 @@ impl Fetcher {
         }
     }
 
-    fn learn(&mut self, cluster: Cluster, answer: Result<MetadataResponse, KafkaError>) -> Topic {
-        self.cluster = Some(cluster);
+    async fn learn(&mut self, mut cluster: Cluster, answer: Result<MetadataResponse, KafkaError>) {
         let now = Instant::now();
-        match answer {
-            Ok(answer) => {
-                let topic = answer.topics.into_iter().find(|topic| topic.name == self.settings.topic);
-                let ids = (topic.as_ref().map_or(0, |topic| topic.id), self.assignment.topic_id);
-                if ids.0 != ids.1 && ids.0 != 0 && ids.1 != 0 {
-                    return Topic::Recreated;
-                }
-                let partitions = topic.map_or_else(Vec::new, |topic| topic.partitions);
-                self.metadata.learn(&partitions, ids.0 != 0);
-                let homeless = self.parked.keys().any(|index| !self.metadata.leaders.contains_key(index));
+        let topic = answer.map_err(|error| format!("no metadata: {error}")).and_then(|answer| {
+            let topic = answer.topics.into_iter().find(|topic| topic.name == self.settings.topic);
+            match topic {
+                Some(topic) if topic.error == 0 => Ok(topic),
+                Some(topic) => Err(format!("a broker says of the topic: {}", code_name(topic.error))),
+                None => Err("a broker says nothing of the topic".to_owned()),
+            }
+        });
+        let topic = match topic {
+            Ok(topic) => self.same_topic(topic).await,
+            Err(cause) => Err(cause),
+        };
+        match topic {
+            Ok(topic) => {
+                let known = topic.partitions.iter().filter(|partition| cluster.address(partition.leader).is_ok());
+                let known: Vec<PartitionMetadata> = known.cloned().collect();
+                self.metadata.learn(&known, topic.id != 0);
+                self.cluster = Some(cluster);
+                let homeless = self.report_homeless(&topic.partitions, now);
                 let pause = if homeless { self.metadata.backoff.pause() } else { METADATA_INTERVAL };
                 if !homeless {
                     self.metadata.backoff.reset();
@@ -231,13 +247,107 @@ impl Fetcher {
                     self.parked.extend(moved.into_iter().map(|place| (place.partition, (place.stage, now))));
                 }
             }
-            Err(fault) => {
+            // What was known before stays: another broker may know better.
+            Err(cause) => {
                 self.count_error();
-                debug!(error = %fault, "no metadata");
+                debug!(cause, "no metadata of the topic");
+                cluster.leave();
+                self.cluster = Some(cluster);
+                let homeless = self.parked.iter().filter(|(_, (stage, _))| !stage.is_held());
+                let homeless: Vec<i32> = homeless.map(|(index, _)| *index).collect();
+                self.progress.send_modify(|progress| {
+                    for partition in homeless {
+                        progress.failed(partition, cause.clone(), now);
+                    }
+                });
                 self.metadata.due = now + self.metadata.backoff.pause();
             }
         }
-        Topic::Same
+        let stale: Vec<i32> =
+            self.leaders.values().filter(|leader| self.is_elsewhere(leader)).map(|l| l.node).collect();
+        for leader in stale.into_iter().filter_map(|node| self.leaders.remove(&node)).collect::<Vec<_>>() {
+            self.replace(leader, now);
+        }
+    }
+
+    /// Whether the metadata shows the topic of the assignment. A broker that lags behind shows the one of before, or the
+    /// group does not know the new one yet: the fetches end only with the assignment.
+    async fn same_topic(&mut self, topic: TopicMetadata) -> Result<TopicMetadata, String> {
+        let (seen, own) = (topic.id, self.assignment.topic_id);
+        let foreign = seen != own && seen != 0 && own != 0;
+        if foreign != self.foreign {
+            self.foreign = foreign;
+            let name = &self.settings.topic;
+            if foreign {
+                warn!(topic = name, "a broker shows the topic with another id than the group's; asking others");
+            }
+            let word = if foreign { Fetched::Recreated } else { Fetched::SameTopic };
+            if self.out.send(word).await.is_err() {
+                debug!("nobody listens to the fetcher any more");
+            }
+        }
+        if foreign {
+            return Err(format!("a broker shows the topic with the id {seen:032x}, and the group's is {own:032x}"));
+        }
+        Ok(topic)
+    }
+
+    /// Takes note of the partitions that have no leader. True when there are any.
+    fn report_homeless(&self, listed: &[PartitionMetadata], now: Instant) -> bool {
+        let homeless = self.parked.keys().filter(|index| !self.metadata.leaders.contains_key(index));
+        let homeless: Vec<(i32, String)> = homeless
+            .map(|index| {
+                let cause = match listed.iter().find(|partition| partition.index == *index) {
+                    None => "the metadata lacks the partition".to_owned(),
+                    Some(PartitionMetadata { leader, error, .. }) if *leader < 0 => {
+                        format!("it has no leader: {}", code_name(*error))
+                    }
+                    Some(PartitionMetadata { leader, .. }) => {
+                        format!("its leader is broker {leader}, which the metadata does not list")
+                    }
+                };
+                (*index, cause)
+            })
+            .collect();
+        let any = !homeless.is_empty();
+        if any {
+            self.progress.send_modify(|progress| {
+                for (partition, cause) in homeless {
+                    progress.failed(partition, cause, now);
+                }
+            });
+        }
+        any
+    }
+
+    /// Whether a broker is at another address than its leader here has.
+    fn is_elsewhere(&self, leader: &Leader) -> bool {
+        let address = self.cluster.as_ref().and_then(|cluster| cluster.address(leader.node).ok());
+        address.is_some_and(|address| address != leader.address)
+    }
+
+    /// A leader has another address now: what it has goes to a new one.
+    fn replace(&mut self, mut leader: Leader, now: Instant) {
+        info!(broker = leader.node, before = %leader.address, "a leader is at another address now");
+        for place in leader.release(|_| true) {
+            self.parked.insert(place.partition, (place.stage, now));
+        }
+    }
+
+    /// A leader that does not answer is no attempt that has failed yet.
+    fn look_for_silent_leaders(&mut self, now: Instant) {
+        let limit = self.settings.max_wait + self.round_trip.limit(TOLERATED);
+        let silent = self.away.iter().filter(|(_, away)| away.asked.borrow().is_some_and(|since| now >= since + limit));
+        let mut found = false;
+        for (node, Away { address, partitions, .. }) in silent {
+            found = true;
+            let cause = format!("broker {node} at {address} does not answer");
+            self.progress.send_if_modified(|progress| progress.silent(partitions, &cause, now - TOLERATED));
+        }
+        if found {
+            // It may be at another address by now, or lead no longer.
+            self.metadata.due = self.metadata.due.min(now);
+        }
     }
 
     /// Brings parked partitions whose time has come to their leaders.
@@ -252,7 +362,7 @@ impl Fetcher {
             .collect();
         for partition in ready {
             let Some(Home { node, epoch }) = self.metadata.leaders.get(&partition).copied() else { continue };
-            if self.away.contains(&node) {
+            if self.away.contains_key(&node) {
                 continue; // it comes home within the fetch's waiting time
             }
             let Some(cluster) = &self.cluster else { continue };
@@ -273,18 +383,20 @@ impl Fetcher {
         let ready: Vec<i32> = self
             .leaders
             .iter()
-            .filter(|(_, leader)| !leader.places.is_empty() && now >= leader.not_before)
+            .filter(|(_, leader)| leader.may_ask(self.foreign) && now >= leader.not_before)
             .map(|(node, _)| *node)
             .collect();
         let leaders = self.leaders.len() + self.away.len();
         for node in ready {
             let Some(leader) = self.leaders.remove(&node) else { continue };
-            self.away.push(node);
+            let partitions = leader.places.iter().map(|place| place.partition).collect();
+            self.away.insert(node, Away { asked: leader.asked(), address: leader.address.clone(), partitions });
+            let foreign = self.foreign;
             let settings = Arc::clone(&self.settings);
             let assignment = Arc::clone(&self.assignment);
             let out = self.out.clone();
             self.running.spawn(async move {
-                let (leader, cycle) = leader.cycle(&settings, &assignment, leaders, &out).await;
+                let (leader, cycle) = leader.cycle(&settings, &assignment, foreign, leaders, &out).await;
                 Done::Cycle(leader, cycle)
             });
         }
@@ -292,12 +404,21 @@ impl Fetcher {
 
     async fn came_back(&mut self, mut leader: Leader, cycle: Cycle) {
         let now = Instant::now();
-        self.away.retain(|node| *node != leader.node);
+        self.away.remove(&leader.node);
         if !cycle.ends.is_empty() {
-            self.progress.send_modify(|progress| progress.ends.extend(cycle.ends));
+            self.progress.send_modify(|progress| {
+                progress.readable(cycle.ends.iter().map(|(partition, _)| *partition));
+                progress.ends.extend(cycle.ends);
+            });
         }
         if let Some(fault) = cycle.failed {
             self.count_error();
+            let cause = fault.to_string();
+            self.progress.send_modify(|progress| {
+                for place in &leader.places {
+                    progress.failed(place.partition, cause.clone(), now);
+                }
+            });
             if leader.failed(now) {
                 warn!(broker = leader.node, error = %fault, "cannot fetch; trying again until it works");
             }
@@ -321,85 +442,10 @@ impl Fetcher {
         let moved = leader.release(|index| self.metadata.node(index).is_some_and(|node| node != home));
         leader.learn_epochs(|index| self.metadata.epoch(index));
         self.parked.extend(moved.into_iter().map(|place| (place.partition, (place.stage, now))));
+        if self.is_elsewhere(&leader) {
+            return self.replace(leader, now);
+        }
         self.leaders.insert(leader.node, leader);
-    }
-
-    async fn started(&mut self, leader: &mut Leader, partition: i32, start: Start, epoch: i32, now: Instant) {
-        match start {
-            Start::At { offset, why } => {
-                log_start(partition, offset, why);
-                let (cuts, lost) = match why {
-                    Why::Deleted { lost, .. } => (0, lost),
-                    Why::Cut { lost, .. } => (1, lost),
-                    _ => (0, 0),
-                };
-                let lost = u64::try_from(lost).unwrap_or(0);
-                self.progress.send_modify(|progress| {
-                    progress.errors += lost + cuts;
-                    progress.log_cuts += cuts;
-                });
-                self.progress.send_modify(|progress| {
-                    progress.blocked_partitions.remove(&partition);
-                });
-                let held = leader.places.iter().any(|place| place.partition == partition && place.stage.is_held());
-                if held {
-                    self.park(leader, partition, now);
-                }
-                if self.out.send(Fetched::Start { partition, offset, epoch, held }).await.is_err() {
-                    debug!("nobody listens to the fetcher any more");
-                }
-            }
-            Start::Wait { why } => {
-                error!(partition, why, "the partition waits");
-                self.park(leader, partition, now + METADATA_INTERVAL);
-                self.block(partition, why);
-            }
-        }
-    }
-
-    fn trouble(&mut self, leader: &mut Leader, partition: i32, trouble: Trouble, now: Instant) {
-        self.count_error();
-        match trouble {
-            Trouble::OutOfRange { position } => {
-                warn!(partition, position, "the position is outside the log; asking where the log is");
-                let epoch = leader.epoch_of(partition);
-                let known = Committed { offset: position, leader_epoch: epoch, note: None };
-                leader.set_stage(partition, Stage::Unresolved(Some(known)));
-                // Not before new metadata: the topic may be another one by now.
-                self.park(leader, partition, now);
-                self.metadata.leaders.remove(&partition);
-                self.metadata.due = self.metadata.due.min(now);
-            }
-            Trouble::TooLarge { position, limit } => {
-                let why = format!(
-                    "the record batch of partition {partition} at offset {position} does not fit into {limit} bytes; \
-                     raise MEMORY_BUDGET_BYTES"
-                );
-                error!(partition, offset = position, limit, "{why}");
-                self.park(leader, partition, now + METADATA_INTERVAL);
-                self.block(partition, why);
-            }
-            Trouble::Unreadable => self.park(leader, partition, now + METADATA_INTERVAL),
-            Trouble::Code(code) => {
-                debug!(partition, code = code_name(code), broker = leader.node, "cannot fetch a partition");
-                let pause = match code {
-                    29 => {
-                        let topic = &self.settings.topic;
-                        let why = format!("no right to read the topic {topic}; grant it: {}", read_acl(topic));
-                        error!(partition, why, "the partition waits");
-                        self.block(partition, why);
-                        LONG_PAUSE
-                    }
-                    // The leader moved, is being elected, or the topic (of this id) is gone: the metadata will tell.
-                    _ => {
-                        self.metadata.leaders.remove(&partition);
-                        self.metadata.due = self.metadata.due.min(now);
-                        PAUSE
-                    }
-                };
-                self.park(leader, partition, now + pause);
-            }
-        }
     }
 
     fn rewind(&mut self, rewind: Rewind) {
@@ -419,59 +465,6 @@ impl Fetcher {
         self.parked.insert(partition, (Stage::At(position), now + pause));
         if let Some(why) = blocked {
             self.block(partition, why);
-        }
-    }
-
-    fn park(&mut self, leader: &mut Leader, partition: i32, until: Instant) {
-        for place in leader.release(|index| index == partition) {
-            self.parked.insert(partition, (place.stage, until));
-        }
-    }
-
-    fn block(&self, partition: i32, why: String) {
-        self.progress.send_modify(|progress| {
-            progress.blocked_partitions.insert(partition, why);
-        });
-    }
-
-    fn count_error(&self) {
-        self.progress.send_modify(|progress| progress.errors += 1);
-    }
-}
-
-fn log_start(partition: i32, offset: i64, why: Why) {
-    match why {
-        Why::Committed => info!(partition, offset, "starts at the committed offset"),
-        Why::Earliest => info!(partition, offset, "no committed offset: starts at the log's start (earliest)"),
-        Why::Latest => info!(partition, offset, "no committed offset: starts at the log's end (latest)"),
-        Why::NewPartition => info!(partition, offset, "a new partition: starts at the log's start"),
-        Why::Deleted { committed, lost } => error!(
-            partition,
-            offset,
-            committed,
-            lost,
-            "the log was deleted up to behind the committed offset: these offsets are lost; goes on at the log's start"
-        ),
-        Why::Cut { position, epoch, end, end_epoch, lost } => error!(
-            partition,
-            offset,
-            position,
-            position_epoch = epoch,
-            log_end = end,
-            end_epoch,
-            lost,
-            "the log was cut below what was read already (an unclean election, or a broker lost data): records between the \
-             two offsets are stored and no longer in Kafka; goes on at the cut"
-        ),
-        Why::BeyondEnd { committed, end } => error!(
-            partition,
-            offset,
-            committed,
-            end,
-            "the committed offset lies behind the log's end: the log was cut; goes on at the log's start"
-        ),
-        Why::Recreated { committed } => {
-            error!(partition, offset, committed, "the topic was created anew; goes on at the log's start");
         }
     }
 }

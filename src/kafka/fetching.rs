@@ -40,8 +40,10 @@ pub enum Fetched {
         /// It is not what was committed: nothing is fetched before a [`Rewind`] says that it is.
         held: bool,
     },
-    /// The topic has another id than the assignment's: nothing more comes.
+    /// A broker shows the topic with another id than the assignment's.
     Recreated,
+    /// And another one, or the same later, with the assignment's after all.
+    SameTopic,
     /// Records, and where in them the leader epochs begin. The next fetch of the same leader begins when the slot's permit
     /// is dropped.
     Records(Answer, Vec<EpochStart>, Slot),

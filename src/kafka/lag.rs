@@ -218,7 +218,7 @@ mod tests {
                 offset: *offset,
                 leader_epoch: -1,
             };
-            ListOffsetsResponse { partitions: ends.iter().map(listed).collect() }
+            ListOffsetsResponse { topics: vec!["t".to_owned()], partitions: ends.iter().map(listed).collect() }
         };
         let ends = |of: &[(i32, i16, i64)]| ends_of(&answer(of), &[0, 2]);
         assert_eq!(ends(&[(2, 0, 7), (0, 0, 0)]), Ok(BTreeMap::from([(0, 0), (2, 7)])));

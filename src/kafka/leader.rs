@@ -1,28 +1,29 @@
 //! One leader broker: its connection, the partitions read there, and one fetch of all of them.
 
-use std::collections::{BTreeMap, VecDeque};
+mod fetch;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::config::HostPort;
+use crate::kafka::checked::{log_fault, missing};
 use crate::kafka::cluster::REQUEST_LIMIT;
 use crate::kafka::connection::ConnectOptions;
 use crate::kafka::direct::Direct;
-use crate::kafka::epochs::{EpochStart, Lineage, Position, UNKNOWN_EPOCH, lineage};
+use crate::kafka::epochs::{Lineage, Position, UNKNOWN_EPOCH, lineage};
 use crate::kafka::error::KafkaError;
-use crate::kafka::fetching::{FETCH_BYTES, FetchSettings, Fetched, Slot, Stage, hand_back};
+use crate::kafka::fetching::{FetchSettings, Fetched, Stage};
 use crate::kafka::group::{Assignment, Committed};
-use crate::kafka::protocol::fetch::{FetchAnswer, FetchByIdRequest, FetchFrom, FetchRequest};
-use crate::kafka::protocol::list_offsets::{ALL, EARLIEST, LATEST, ListOffsetsRequest};
+use crate::kafka::protocol::fetch::FetchByIdRequest;
+use crate::kafka::protocol::list_offsets::{ALL, EARLIEST, LATEST, ListOffsetsRequest, ListOffsetsResponse};
 use crate::kafka::protocol::offset_for_leader_epoch::{
     EpochQuestion, OffsetForLeaderEpochRequest, UNKNOWN_LEADER_EPOCH, UNSUPPORTED_VERSION,
 };
-use crate::kafka::records::batch;
-use crate::kafka::records::reader::{Answer, Section, end_of};
 use crate::kafka::start::{Known, Log, Start, Why, decide};
 use crate::progress::End;
 
@@ -72,7 +73,7 @@ pub(super) struct Leader {
     pub(super) node: i32,
     pub(super) places: VecDeque<Place>,
     pub(super) not_before: Instant,
-    address: HostPort,
+    pub(super) address: HostPort,
     options: ConnectOptions,
     connection: Option<Box<Direct>>,
     backoff: Backoff,
@@ -83,6 +84,8 @@ pub(super) struct Leader {
     spare: (mpsc::Sender<Vec<u8>>, mpsc::Receiver<Vec<u8>>),
     /// An answer was too large: one partition at a time, to find which.
     single: bool,
+    /// Since when an answer is waited for.
+    asking: watch::Sender<Option<Instant>>,
 }
 
 /// What one cycle brought, beside the records it sent.
@@ -107,6 +110,8 @@ pub(super) enum Trouble {
     TooLarge { position: i64, limit: usize },
     /// No record batch: the reader says what, and has it rewound.
     Unreadable,
+    /// The answer lacks the partition, or contradicts the question or itself.
+    Contradiction { what: String },
 }
 
 impl Leader {
@@ -123,7 +128,22 @@ impl Leader {
             slots: Arc::new(Semaphore::new(1)),
             spare: mpsc::channel(2),
             single: false,
+            asking: watch::Sender::new(None),
         }
+    }
+
+    /// Tells since when an answer of the broker is waited for, also while the leader is away.
+    pub(super) fn asked(&self) -> watch::Receiver<Option<Instant>> {
+        self.asking.subscribe()
+    }
+
+    /// Whether there is something to ask. While the metadata shows another topic of this name (`foreign`), only what is
+    /// asked for by the topic's id is of this one.
+    pub(super) fn may_ask(&self, foreign: bool) -> bool {
+        let by_id = || self.connection.as_ref().is_some_and(|connection| connection.takes::<FetchByIdRequest<'_>>());
+        let at =
+            |place: &Place| matches!(place.stage, Stage::At(position) if !position.is_unchecked(place.leader_epoch));
+        !self.places.is_empty() && (!foreign || by_id() && self.places.iter().any(at))
     }
 
     /// Takes the partitions out that fit.
@@ -166,19 +186,19 @@ impl Leader {
         !std::mem::replace(&mut self.failing, true)
     }
 
-    /// Resolves what is unresolved, then fetches once. Waits until the last answer was taken before it asks.
+    /// Resolves what is unresolved (by the topic's name, so not while the metadata shows another of it), then fetches once.
+    /// Waits until the last answer was taken before it asks.
     pub(super) async fn cycle(
         mut self,
         settings: &FetchSettings,
         assignment: &Assignment,
+        foreign: bool,
         leaders: usize,
         out: &mpsc::Sender<Fetched>,
     ) -> (Self, Cycle) {
         let mut cycle = Cycle::default();
-        let prepared = match self.check_epochs(settings, assignment, &mut cycle).await {
-            Ok(committed) => self.resolve(settings, assignment, &committed, &mut cycle).await,
-            Err(error) => Err(error),
-        };
+        self.asking.send_replace(Some(Instant::now()));
+        let prepared = if foreign { Ok(()) } else { self.prepare(settings, assignment, &mut cycle).await };
         let outcome = match prepared {
             // The starts go out before the first records do.
             Ok(()) if cycle.starts.is_empty() => {
@@ -193,7 +213,18 @@ impl Leader {
             }
             Err(error) => cycle.failed = Some(error),
         }
+        self.asking.send_replace(None);
         (self, cycle)
+    }
+
+    async fn prepare(
+        &mut self,
+        settings: &FetchSettings,
+        assignment: &Assignment,
+        cycle: &mut Cycle,
+    ) -> Result<(), KafkaError> {
+        let lineages = self.check_epochs(settings, assignment, cycle).await?;
+        self.resolve(settings, assignment, &lineages, cycle).await
     }
 
     async fn connection(&mut self) -> Result<&mut Direct, KafkaError> {
@@ -287,7 +318,17 @@ impl Leader {
             ALL => readable_ends.clone(),
             _ => connection.request(&ask(LATEST, ALL), Vec::new(), REQUEST_LIMIT).await?,
         };
+        let indexes: Vec<i32> = open.iter().map(|(partition, ..)| *partition).collect();
+        let mut lacking = BTreeSet::new();
+        for answer in [&starts, &readable_ends, &ends] {
+            lacking.extend(self.listed(&settings.topic, &indexes, answer)?);
+        }
         for (partition, leader_epoch, committed) in open {
+            if lacking.contains(&partition) {
+                let what = format!("ListOffsets says nothing of partition {partition}");
+                cycle.troubles.push((partition, Trouble::Contradiction { what }));
+                continue;
+            }
             let listed = [&starts, &readable_ends, &ends].map(|answer| answer.of(partition));
             let [Ok(start), Ok(readable_end), Ok(end)] = listed else {
                 let code = listed.into_iter().find_map(Result::err).unwrap_or(-1);
@@ -295,6 +336,10 @@ impl Leader {
                 continue;
             };
             let log = Log { start, readable_end, end };
+            if let Some(what) = log_fault(log) {
+                cycle.troubles.push((partition, Trouble::Contradiction { what: format!("ListOffsets says {what}") }));
+                continue;
+            }
             let lineage = lineages.get(&partition).copied().unwrap_or(Lineage::Unknown);
             let known = committed.as_ref().map(|committed| Known { committed, lineage });
             let decision = decide(assignment, &settings.topic, partition, known, log, settings.reset);
@@ -315,145 +360,12 @@ impl Leader {
         Ok(())
     }
 
-    async fn fetch(
-        &mut self,
-        settings: &FetchSettings,
-        topic_id: u128,
-        leaders: usize,
-        out: &mpsc::Sender<Fetched>,
-        cycle: &mut Cycle,
-    ) -> Result<(), KafkaError> {
-        // A closed semaphore cannot be: it is never closed.
-        let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { return Ok(()) };
-        // The broker fills the answer in this order up to its size: another partition comes first each time.
-        self.places.rotate_left(usize::from(!self.places.is_empty()));
-        let asked: Vec<FetchFrom> = self
-            .places
-            .iter()
-            .filter_map(|place| match place.stage {
-                // What could not be asked about, or whose start was just found, comes next time.
-                Stage::At(position) if !position.is_unchecked(place.leader_epoch) => Some(FetchFrom {
-                    partition: place.partition,
-                    offset: position.offset,
-                    leader_epoch: place.leader_epoch,
-                }),
-                Stage::At(_) | Stage::Held | Stage::Unresolved(_) => None,
-            })
-            .take(if self.single { 1 } else { usize::MAX })
-            .collect();
-        if asked.is_empty() {
-            return Ok(());
+    /// The partitions that an answer to ListOffsets lacks.
+    fn listed(&self, topic: &str, asked: &[i32], answer: &ListOffsetsResponse) -> Result<BTreeSet<i32>, KafkaError> {
+        let unasked = |what| KafkaError::Unasked { peer: self.address.to_string(), api: "ListOffsets", what };
+        if let Some(other) = answer.topics.iter().find(|name| *name != topic) {
+            return Err(unasked(format!("it is about the topic {other:?}")));
         }
-        let bytes = FETCH_BYTES.min(settings.buffer_bytes / leaders.max(1));
-        let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
-        let request = FetchRequest {
-            max_wait_ms: i32::try_from(settings.max_wait.as_millis()).unwrap_or(i32::MAX),
-            min_bytes: settings.min_bytes.min(bytes),
-            max_bytes: bytes,
-            isolation: settings.isolation,
-            topic: &settings.topic,
-            partitions: &asked,
-            partition_max_bytes: bytes,
-        };
-        let limit = settings.max_wait + REQUEST_LIMIT;
-        let max_answer = self.options.max_answer;
-        // Without one (at first, or when an answer was dropped unread) an empty one grows.
-        let buffer = self.spare.1.try_recv().unwrap_or_default();
-        let connection = self.connection().await?;
-        // By name, a topic that was created anew would be read at the old one's positions.
-        let answer = if topic_id != 0 && connection.takes::<FetchByIdRequest<'_>>() {
-            connection.request(&FetchByIdRequest { topic_id, fetch: request }, buffer, limit).await
-        } else {
-            connection.request(&request, buffer, limit).await
-        };
-        let buffer = match answer {
-            Err(KafkaError::AnswerTooLarge { .. }) => {
-                self.connection = None;
-                match asked.as_slice() {
-                    [only] => {
-                        let trouble = Trouble::TooLarge { position: only.offset, limit: max_answer };
-                        cycle.troubles.push((only.partition, trouble));
-                        self.single = false;
-                    }
-                    _ => self.single = true,
-                }
-                return Ok(());
-            }
-            other => other?,
-        };
-        let peer = self.address.to_string();
-        let answer = FetchAnswer::decode(buffer).map_err(|cause| KafkaError::Malformed {
-            peer: peer.clone(),
-            api: "Fetch",
-            cause,
-        })?;
-        if answer.error != 0 {
-            return Err(KafkaError::Code { peer, api: "Fetch", code: answer.error });
-        }
-        let known = answer.partitions.iter().filter(|fetched| fetched.error == 0);
-        cycle.ends.extend(known.map(|fetched| {
-            let readable = fetched.readable_end(settings.isolation);
-            (fetched.partition, End { readable, log: fetched.high_watermark })
-        }));
-        let (sections, epochs) = self.take_sections(&asked, &answer, cycle);
-        if !sections.is_empty() {
-            self.single = false;
-            let home = self.spare.0.clone();
-            let answer = Answer { bytes: answer.bytes, sections };
-            let records = Fetched::Records(answer, epochs, Slot { permit: slot, home });
-            if out.send(records).await.is_err() {
-                tracing::debug!("nobody listens to the fetcher any more");
-            }
-        } else {
-            hand_back(&self.spare.0, answer.bytes);
-        }
-        Ok(())
-    }
-
-    /// Sorts an answer's partitions into records and troubles, and moves the positions on.
-    fn take_sections(
-        &mut self,
-        asked: &[FetchFrom],
-        answer: &FetchAnswer,
-        cycle: &mut Cycle,
-    ) -> (Vec<Section>, Vec<EpochStart>) {
-        let (mut sections, mut epochs) = (Vec::new(), Vec::new());
-        for fetched in &answer.partitions {
-            // They come in another order than asked for.
-            let Some(from) = asked.iter().find(|from| from.partition == fetched.partition) else { continue };
-            let FetchFrom { partition, offset: fetch_offset, .. } = *from;
-            match fetched.error {
-                0 => {}
-                1 => {
-                    cycle.troubles.push((partition, Trouble::OutOfRange { position: fetch_offset }));
-                    continue;
-                }
-                code => {
-                    cycle.troubles.push((partition, Trouble::Code(code)));
-                    continue;
-                }
-            }
-            let bytes = answer.bytes.get(fetched.records.clone()).unwrap_or(&[]);
-            let mut last: Option<EpochStart> = None;
-            let end = end_of(bytes, |batch| {
-                let start = EpochStart { partition, offset: batch.base_offset, epoch: batch.leader_epoch };
-                if last.is_none_or(|last| last.epoch != start.epoch) {
-                    epochs.push(start);
-                    last = Some(start);
-                }
-            });
-            match end {
-                Some(end) if end > fetch_offset => {
-                    if let Some(position) = self.position_mut(partition) {
-                        position.read(end, last);
-                    }
-                }
-                Some(_) => continue,
-                None if batch::front(bytes).is_err() => cycle.troubles.push((partition, Trouble::Unreadable)),
-                None => continue,
-            }
-            sections.push(Section { fetch_offset, fetched: fetched.clone() });
-        }
-        (sections, epochs)
+        missing(asked, answer.partitions.iter().map(|listed| listed.partition)).map_err(unasked)
     }
 }

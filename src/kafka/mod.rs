@@ -1,12 +1,14 @@
 //! The Kafka side: group membership, fetching, record batches. Knows nothing of ClickHouse.
 
 pub mod assignor;
+mod checked;
 pub mod cluster;
 pub mod connection;
 pub mod consumer;
 mod direct;
 pub mod epochs;
 pub mod error;
+pub mod faults;
 pub mod fetcher;
 pub mod fetching;
 pub mod group;

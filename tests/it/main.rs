@@ -48,6 +48,7 @@ mod odd_values;
 mod old_formats;
 mod outage;
 mod profiles;
+mod read_faults;
 mod records;
 mod records_damage;
 mod records_fetch;

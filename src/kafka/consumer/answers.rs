@@ -67,7 +67,7 @@ impl Consumer {
         }
         for section in &answer.sections {
             let partition = section.fetched.partition;
-            if self.damage.get(&partition).is_some_and(|damage| damage.offset != section.fetch_offset) {
+            if self.damage.get(&partition).is_some_and(|damage| damage.offset < section.fetch_offset) {
                 self.damage.remove(&partition);
                 self.progress.send_modify(|progress| {
                     progress.blocked_partitions.remove(&partition);

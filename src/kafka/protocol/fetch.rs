@@ -152,8 +152,28 @@ pub struct FetchAnswer {
     pub bytes: Vec<u8>,
     /// Error code of the whole.
     pub error: i16,
+    /// The topics that it is about.
+    pub topics: Vec<TopicKey>,
     /// The partitions, not in the order asked for.
     pub partitions: Vec<FetchedPartition>,
+}
+
+/// What an answer names a topic by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TopicKey {
+    /// Its name, before v13.
+    Name(String),
+    /// Its id.
+    Id(u128),
+}
+
+impl std::fmt::Display for TopicKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Name(name) => write!(f, "{name:?}"),
+            Self::Id(id) => write!(f, "with the id {id:032x}"),
+        }
+    }
 }
 
 /// One partition of an answer.
@@ -199,7 +219,8 @@ impl FetchAnswer {
         if !reader.rest().is_empty() {
             return Err(WireError::Length { what: "bytes behind the answer", length: reader.rest().len() as i64 });
         }
-        Ok(Self { error, partitions: topics.into_iter().flatten().collect(), bytes })
+        let (topics, partitions): (Vec<_>, Vec<_>) = topics.into_iter().unzip();
+        Ok(Self { error, topics, partitions: partitions.into_iter().flatten().collect(), bytes })
     }
 }
 
@@ -224,18 +245,17 @@ impl Form {
         if self.flexible { reader.tagged_fields() } else { Ok(()) }
     }
 
-    fn topic(self, reader: &mut Reader<'_>) -> Result<Vec<FetchedPartition>, WireError> {
-        // One topic was asked for, so whose partitions these are is known.
-        if self.by_id {
-            reader.uuid()?;
+    fn topic(self, reader: &mut Reader<'_>) -> Result<(TopicKey, Vec<FetchedPartition>), WireError> {
+        let topic = if self.by_id {
+            TopicKey::Id(reader.uuid()?)
         } else if self.flexible {
-            reader.compact_nullable_string()?;
+            TopicKey::Name(reader.compact_nullable_string()?.unwrap_or("").to_owned())
         } else {
-            reader.string()?;
-        }
+            TopicKey::Name(reader.string()?.to_owned())
+        };
         let partitions = self.array(reader, |reader| self.partition(reader))?;
         self.tags(reader)?;
-        Ok(partitions)
+        Ok((topic, partitions))
     }
 
     fn partition(self, reader: &mut Reader<'_>) -> Result<FetchedPartition, WireError> {

@@ -45,6 +45,8 @@ impl ListOffsetsRequest<'_> {
 /// The offsets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListOffsetsResponse {
+    /// The topics that it is about.
+    pub topics: Vec<String>,
     /// Each partition's.
     pub partitions: Vec<ListedOffset>,
 }
@@ -80,7 +82,7 @@ impl ListOffsetsResponse {
     /// Reads the body.
     pub fn decode(reader: &mut Reader<'_>, version: i16) -> Result<Self, WireError> {
         reader.i32()?; // throttle time
-        let partitions = reader.of_topic(|reader| {
+        let (topics, partitions) = reader.of_topics(|reader| {
             let partition = reader.i32()?;
             let error = reader.i16()?;
             reader.i64()?; // timestamp
@@ -88,7 +90,7 @@ impl ListOffsetsResponse {
             let leader_epoch = if version >= 4 { reader.i32()? } else { -1 };
             Ok(ListedOffset { partition, error, offset, leader_epoch })
         })?;
-        Ok(Self { partitions })
+        Ok(Self { topics, partitions })
     }
 }
 

@@ -222,7 +222,7 @@ fn leader_epochs_have_the_bytes_of_kafkas_own_classes() {
     let listed = bytes("00000000 00000001 000174 00000001 00000002 0000 ffffffffffffffff 00000000000003e8 00000009");
     for (version, length, leader_epoch) in [(3, listed.len() - 4, -1), (4, listed.len(), 9)] {
         let partitions = vec![ListedOffset { partition: 2, error: 0, offset: 1000, leader_epoch }];
-        let expected = ListOffsetsResponse { partitions };
+        let expected = ListOffsetsResponse { topics: vec!["t".to_owned()], partitions };
         let mut reader = Reader::new(&listed[..length]);
         assert_eq!(ListOffsetsResponse::decode(&mut reader, version), Ok(expected));
         assert!(reader.rest().is_empty());

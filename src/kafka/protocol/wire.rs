@@ -178,6 +178,16 @@ impl<'a> Reader<'a> {
         Ok(topics.into_iter().flatten().collect())
     }
 
+    /// The same with the names, for whoever looks whether they are what was asked for.
+    pub fn of_topics<T>(
+        &mut self,
+        mut partition: impl FnMut(&mut Self) -> Result<T, WireError>,
+    ) -> Result<(Vec<String>, Vec<T>), WireError> {
+        let topics = self.array(|reader| Ok((reader.string()?.to_owned(), reader.array(&mut partition)?)))?;
+        let (names, partitions): (Vec<_>, Vec<_>) = topics.into_iter().unzip();
+        Ok((names, partitions.into_iter().flatten().collect()))
+    }
+
     /// Tagged fields (KIP-482), passed over.
     pub fn tagged_fields(&mut self) -> Result<(), WireError> {
         for _ in 0..self.unsigned_varint()? {

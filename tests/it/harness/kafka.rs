@@ -38,7 +38,15 @@ pub(super) struct Node {
 #[derive(Debug)]
 struct Running {
     node: Node,
+    /// The client port, once it is another one.
+    moved: Mutex<Option<u16>>,
     process: Mutex<Process>,
+}
+
+impl Running {
+    fn port(&self) -> u16 {
+        self.moved.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(self.node.port)
+    }
 }
 
 impl Kafka {
@@ -57,8 +65,10 @@ impl Kafka {
     /// Starts these brokers, as many as topics are to have replicas, and waits until each answers.
     pub(super) fn start_nodes(nodes: Vec<Node>) -> Self {
         let replication = nodes.len() as i32;
-        let nodes: Vec<Running> =
-            nodes.into_iter().map(|node| Running { process: Mutex::new(launch(&node)), node }).collect();
+        let nodes: Vec<Running> = nodes
+            .into_iter()
+            .map(|node| Running { process: Mutex::new(launch(&node)), node, moved: Mutex::default() })
+            .collect();
         let kafka = Self { nodes, replication, idle: Mutex::default(), transacting: Mutex::default() };
         for index in 0..kafka.nodes.len() {
             kafka.wait_ready(index);
@@ -68,7 +78,7 @@ impl Kafka {
 
     /// For `KAFKA_BOOTSTRAP_SERVERS`.
     pub(crate) fn bootstrap(&self) -> String {
-        self.nodes.iter().map(|running| format!("127.0.0.1:{}", running.node.port)).collect::<Vec<_>>().join(",")
+        self.nodes.iter().map(|running| format!("127.0.0.1:{}", running.port())).collect::<Vec<_>>().join(",")
     }
 
     /// The same, one by one.
@@ -120,6 +130,15 @@ impl Kafka {
     /// Starts the first broker again on the same port and data.
     pub(crate) fn restart(&self) {
         self.restart_node(0);
+    }
+
+    /// Starts the first broker again on the same data and another port, as a pod that has a new address.
+    pub(crate) fn restart_elsewhere(&self, port: u16) {
+        *self.process(0) = launch(&Node { port, ..self.nodes[0].node.clone() });
+        // Clients of before know the old address only.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.nodes[0].moved.lock().unwrap_or_else(PoisonError::into_inner) = Some(port);
+        self.wait_ready(0);
     }
 
     /// Starts one broker again on the same port and data.
@@ -239,7 +258,7 @@ impl Kafka {
     }
 
     fn wait_ready(&self, index: usize) {
-        let order = json!({"op": "ping", "address": format!("127.0.0.1:{}", self.nodes[index].node.port)});
+        let order = json!({"op": "ping", "address": format!("127.0.0.1:{}", self.nodes[index].port())});
         wait_until(START, "Kafka answers Metadata", || {
             self.process(index).assert_runs();
             self.try_peer(&order)

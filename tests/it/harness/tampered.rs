@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -13,8 +13,10 @@ use sandarb_consumer::kafka::protocol::wire::{Reader, WireError};
 use super::kafka::{Kafka, Node, controller_listener};
 use super::{free_port, scratch};
 
-/// The key of Fetch requests; Apache Kafka's protocol guide, "API Keys".
+/// Keys of requests; Apache Kafka's protocol guide, "API Keys".
 pub(crate) const FETCH: i16 = 1;
+pub(crate) const METADATA: i16 = 3;
+pub(crate) const API_VERSIONS: i16 = 18;
 
 /// The broker, and the way to it on which answers are changed.
 #[derive(Debug)]
@@ -36,6 +38,10 @@ pub(crate) struct Asked {
 pub(crate) enum Fate {
     /// It passes, changed or not.
     Pass,
+    /// The connection closes instead.
+    Cut,
+    /// Nothing is ever said.
+    Silence,
 }
 
 type Rule = Box<dyn FnMut(Asked, &mut Vec<u8>) -> Fate + Send>;
@@ -44,6 +50,9 @@ type Rule = Box<dyn FnMut(Asked, &mut Vec<u8>) -> Fate + Send>;
 struct Shared {
     rule: Mutex<Option<Rule>>,
     over: AtomicBool,
+    /// Connections taken so far, and requests seen.
+    connections: AtomicU64,
+    requests: AtomicU64,
     /// Per partition the offset of the last fetch.
     fetched: Mutex<BTreeMap<i32, i64>>,
 }
@@ -77,6 +86,7 @@ impl Tampered {
                 }
                 let Ok(client) = client else { continue };
                 let Ok(broker) = TcpStream::connect((Ipv4Addr::LOCALHOST, inner)) else { continue };
+                kept.connections.fetch_add(1, Ordering::SeqCst);
                 join(&kept, client, broker);
             }
         });
@@ -96,6 +106,11 @@ impl Tampered {
     /// From now on everything passes unchanged.
     pub(crate) fn pass(&self) {
         *self.shared.rule() = None;
+    }
+
+    /// Connections and requests seen so far.
+    pub(crate) fn seen(&self) -> (u64, u64) {
+        (self.shared.connections.load(Ordering::SeqCst), self.shared.requests.load(Ordering::SeqCst))
     }
 
     /// Per partition the offset that was last asked for.
@@ -129,6 +144,7 @@ fn join(shared: &Arc<Shared>, client: TcpStream, broker: TcpStream) {
             let number = |at: usize| i16::from_be_bytes([frame[at], frame[at + 1]]);
             let request = Asked { key: number(0), version: number(2) };
             noted.lock().unwrap_or_else(PoisonError::into_inner).push_back(request);
+            counted.requests.fetch_add(1, Ordering::SeqCst);
             if request.key == FETCH {
                 let asked = fetch_offsets(request.version, frame).unwrap();
                 counted.fetched.lock().unwrap_or_else(PoisonError::into_inner).extend(asked);
@@ -155,6 +171,8 @@ fn copy_frames(mut from: TcpStream, mut to: TcpStream, mut each: impl FnMut(&mut
         }
         match each(&mut frame) {
             Fate::Pass => {}
+            Fate::Cut => break,
+            Fate::Silence => continue,
         }
         let length = u32::try_from(frame.len()).unwrap().to_be_bytes();
         if to.write_all(&length).and_then(|()| to.write_all(&frame)).is_err() {
@@ -217,6 +235,24 @@ fn fetch_offsets(version: i16, frame: &[u8]) -> Result<Vec<(i32, i64)>, WireErro
 
 /// Sets the error code of partitions in an answer to Fetch (v4 to v16), where `code` gives one for a partition.
 pub(crate) fn set_fetch_errors(asked: Asked, answer: &mut [u8], mut code: impl FnMut(i32) -> Option<i16>) {
+    for (index, at) in fetched_partitions(asked, answer) {
+        if let Some(code) = code(index) {
+            answer[at..at + 2].copy_from_slice(&code.to_be_bytes());
+        }
+    }
+}
+
+/// Gives a partition in an answer to Fetch another index.
+pub(crate) fn rename_fetched(asked: Asked, answer: &mut [u8], from: i32, to: i32) {
+    for (index, at) in fetched_partitions(asked, answer) {
+        if index == from {
+            answer[at - 4..at].copy_from_slice(&to.to_be_bytes());
+        }
+    }
+}
+
+/// The partitions in an answer to Fetch, and where their error codes are.
+fn fetched_partitions(asked: Asked, answer: &[u8]) -> Vec<(i32, usize)> {
     let flexible = asked.version >= 12;
     let mut found = Vec::new();
     let total = answer.len();
@@ -231,7 +267,7 @@ pub(crate) fn set_fetch_errors(asked: Asked, answer: &mut [u8], mut code: impl F
     }
     let mut partition = |reader: &mut Reader<'_>| {
         let index = reader.i32()?;
-        found.extend(code(index).map(|code| (total - reader.rest().len(), code)));
+        found.push((index, total - reader.rest().len()));
         reader.i16()?; // error
         let offsets = 1 + usize::from(asked.version >= 4) + usize::from(asked.version >= 5);
         for _ in 0..offsets {
@@ -279,7 +315,5 @@ pub(crate) fn set_fetch_errors(asked: Asked, answer: &mut [u8], mut code: impl F
             })
             .unwrap();
     }
-    for (at, code) in found {
-        answer[at..at + 2].copy_from_slice(&code.to_be_bytes());
-    }
+    found
 }
