@@ -17,6 +17,7 @@ pub mod decode;
 pub mod fence;
 pub mod kafka;
 pub mod ledger;
+mod movement;
 pub mod net;
 pub mod offsets;
 pub mod part;

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
+use crate::movement::Movement;
 use crate::progress::Progress;
 use crate::reasons::{Class, Reason, Snapshot};
 
@@ -19,20 +20,31 @@ pub struct Since {
     pub instant: Instant,
 }
 
-/// Since when each reason stands, by class and subject.
-pub type Standing = BTreeMap<(Class, String), Since>;
+/// What the endpoints need beside a snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Since when each reason stands, by class and subject.
+    pub since: BTreeMap<(Class, String), Since>,
+    /// Events wait, and no part says why.
+    pub unexplained: Option<Reason>,
+}
 
-/// Looks at what the parts publish, logs the reasons and publishes since when they stand. Never returns; may be
-/// cancelled.
-pub async fn watch_reasons(mut progress: Progress, standing: watch::Sender<Standing>) {
+/// Looks at what the parts publish, logs the reasons and publishes since when they stand. Batches are closed after
+/// `batch_age`. Never returns; may be cancelled.
+pub async fn watch_reasons(mut progress: Progress, standing: watch::Sender<Standing>, batch_age: Duration) {
     let mut log = ReasonLog::default();
+    let mut movement = Movement::new(batch_age);
     loop {
         let now = Instant::now();
-        for line in log.observe(Snapshot::of(&progress).reasons(now), SystemTime::now(), now) {
+        let snapshot = Snapshot::of(&progress);
+        let mut reasons = snapshot.reasons(now);
+        let unexplained = movement.observe(&snapshot.kafka, !reasons.is_empty(), now);
+        reasons.extend(unexplained.clone());
+        for line in log.observe(reasons, SystemTime::now(), now) {
             line.write();
         }
         standing.send_if_modified(|published| {
-            let now = log.standing();
+            let now = Standing { since: log.since(), unexplained };
             let changed = *published != now;
             *published = now;
             changed
@@ -142,7 +154,7 @@ impl ReasonLog {
         lines
     }
 
-    fn standing(&self) -> Standing {
+    fn since(&self) -> BTreeMap<(Class, String), Since> {
         self.open.iter().map(|(key, open)| (key.clone(), open.since)).collect()
     }
 }
@@ -221,7 +233,7 @@ mod tests {
         assert_eq!(clock.at(121, &[]), [], "it may come back");
         assert_eq!(clock.at(123, &[]), [Line::Ended { reason: reason("refused", 40), lasted: seconds(120) }]);
         assert_eq!(clock.at(124, &[]), []);
-        assert_eq!(clock.log.standing(), Standing::new());
+        assert_eq!(clock.log.since(), BTreeMap::new());
     }
 
     #[tokio::test(start_paused = true)]
@@ -262,6 +274,6 @@ mod tests {
             assert_eq!(clock.at(second, if second % 2 == 0 { &present } else { &[] }), []);
         }
         let key = (Class::Kafka, "Kafka".to_owned());
-        assert_eq!(clock.log.standing().get(&key).map(|since| since.time), Some(SystemTime::UNIX_EPOCH));
+        assert_eq!(clock.log.since().get(&key).map(|since| since.time), Some(SystemTime::UNIX_EPOCH));
     }
 }

@@ -101,6 +101,8 @@ pub struct Snapshot {
     pub pipeline: PipelineProgress,
     /// The longest stall of the loop lately.
     pub stall: Duration,
+    /// Events wait, and no part says why.
+    pub unexplained: Option<Reason>,
 }
 
 impl Snapshot {
@@ -111,6 +113,7 @@ impl Snapshot {
             insert: progress.insert.borrow().clone(),
             pipeline: progress.pipeline.borrow().clone(),
             stall: *progress.stall.borrow(),
+            unexplained: None,
         }
     }
 
@@ -138,7 +141,8 @@ impl Snapshot {
         let commits = kafka.commits_failing.iter().filter(|commits| now >= commits.report_from);
         reasons.extend(commits.map(|commits| Reason::new(Class::Commits, "commits", &commits.cause)));
         reasons.extend(kafka.blocked.iter().map(|why| Reason::new(Class::Topic, "Kafka", why)));
-        let partitions = kafka.blocked_partitions.iter();
+        // A reason goes with its partition.
+        let partitions = kafka.blocked_partitions.iter().filter(|(index, _)| kafka.partitions.contains(index));
         reasons
             .extend(partitions.map(|(index, why)| Reason::new(Class::Partitions, format!("partition {index}"), why)));
         if !insert.connected {
@@ -155,6 +159,9 @@ impl Snapshot {
         reasons.extend(pipeline.blocked.iter().map(|why| Reason::new(Class::Events, "events", why)));
         let letters = pipeline.letters_blocked.iter();
         reasons.extend(letters.map(|why| Reason::new(Class::DeadLetters, "dead letters", why)));
+        if reasons.is_empty() {
+            reasons.extend(self.unexplained.clone());
+        }
         reasons
     }
 

@@ -20,7 +20,10 @@ async fn whatever_blocks_is_named_with_its_class() {
         ),
         (|s| s.kafka.blocked = Some("topic t is missing".to_owned()), Class::Topic, "Kafka: topic t is missing"),
         (
-            |s| drop(s.kafka.blocked_partitions.insert(3, "too large".to_owned())),
+            |s| {
+                s.kafka.partitions.push(3);
+                s.kafka.blocked_partitions.extend([(3, "too large".to_owned()), (4, "given away".to_owned())]);
+            },
             Class::Partitions,
             "partition 3: too large",
         ),

@@ -106,11 +106,11 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     });
     let (stall, stall_out) = watch::channel(Duration::ZERO);
     let progress = Progress { kafka: kafka_out, insert: insert_out, pipeline: pipeline_out, stall: stall_out };
-    let (standing, standing_out) = watch::channel(Standing::new());
+    let (standing, standing_out) = watch::channel(Standing::default());
     let health = Health::new(progress.clone(), standing_out, config.health_http_status);
     let (end_admin, admin_end) = watch::channel(false);
     tokio::spawn(admin::serve(listener, health, admin_end));
-    tokio::spawn(watch_reasons(progress.clone(), standing));
+    tokio::spawn(watch_reasons(progress.clone(), standing, config.batch_timeout));
     tokio::spawn(progress::log_lines(progress.clone(), PROGRESS_LINE));
     tokio::spawn(watch_loop(stall));
     info!(

@@ -89,7 +89,7 @@ async fn healthcheck_passes_on_what_health_says() {
     let port = listener.local_addr().unwrap().port().to_string();
     let server = tokio::spawn(serve(
         listener,
-        Health::new(progress, watch::channel(Standing::new()).1, HealthHttpStatus::Strict),
+        Health::new(progress, watch::channel(Standing::default()).1, HealthHttpStatus::Strict),
         stop_end,
     ));
 

@@ -32,18 +32,22 @@ impl Health {
         Self { progress, standing, http_status, started_at: SystemTime::now(), started: Instant::now() }
     }
 
+    fn snapshot(&self) -> Snapshot {
+        Snapshot { unexplained: self.standing.borrow().unexplained.clone(), ..Snapshot::of(&self.progress) }
+    }
+
     /// The body of /health, and whether it goes out as 200 (else 503).
     pub(super) fn health(&self) -> (bool, String) {
-        let report = Snapshot::of(&self.progress).health(self.started_at, Instant::now());
+        let report = self.snapshot().health(self.started_at, Instant::now());
         let healthy = report.status == Status::Healthy;
         (healthy || self.http_status == HealthHttpStatus::Always200, report.to_json())
     }
 
     /// Why the program is not ready, one line each; nothing when it is.
     pub(super) fn reasons(&self) -> Vec<String> {
-        let reasons = Snapshot::of(&self.progress).reasons(Instant::now());
+        let reasons = self.snapshot().reasons(Instant::now());
         let standing = self.standing.borrow();
-        let line = |reason: &Reason| match standing.get(&(reason.class, reason.subject.clone())) {
+        let line = |reason: &Reason| match standing.since.get(&(reason.class, reason.subject.clone())) {
             Some(since) => format!("{} (since {})", reason.text(), timestamp(since.time)),
             None => reason.text(),
         };
@@ -52,17 +56,17 @@ impl Health {
 
     /// The body of /metrics.
     pub(super) fn metrics(&self) -> String {
-        metrics::text(&Snapshot::of(&self.progress), self.started_at, Instant::now())
+        metrics::text(&self.snapshot(), self.started_at, Instant::now())
     }
 
     /// The body of /status.
     pub(super) fn status(&self) -> Result<String, serde_json::Error> {
         let now = Instant::now();
-        let snapshot = Snapshot::of(&self.progress);
+        let snapshot = self.snapshot();
         let mut report = snapshot.status(self.started_at, now.saturating_duration_since(self.started).as_secs(), now);
         let standing = self.standing.borrow();
         for waiting in &mut report.waiting {
-            let since = standing.get(&(waiting.class, waiting.subject.clone()));
+            let since = standing.since.get(&(waiting.class, waiting.subject.clone()));
             waiting.since = since.map(|since| timestamp(since.time));
             let lasted = since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since.instant));
             waiting.seconds = lasted.as_secs();
@@ -92,7 +96,7 @@ impl Snapshot {
         let reasons = self.reasons(now);
         let lags = self.kafka.lags().collect();
         let held_by_transactions = self.kafka.held_by_transactions().collect();
-        let Self { kafka, insert, pipeline, stall } = self.clone();
+        let Self { kafka, insert, pipeline, stall, .. } = self.clone();
         StatusReport {
             status: self.verdict(now),
             reasons: reasons.iter().map(Reason::text).collect(),

@@ -29,8 +29,11 @@ async fn start(http_status: HealthHttpStatus) -> Fixture {
     let (stop, stop_end) = watch::channel(false);
     let listener = bind(0).await.unwrap();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, listener.local_addr().unwrap().port()));
-    let server =
-        tokio::spawn(serve(listener, Health::new(progress, watch::channel(Standing::new()).1, http_status), stop_end));
+    let server = tokio::spawn(serve(
+        listener,
+        Health::new(progress, watch::channel(Standing::default()).1, http_status),
+        stop_end,
+    ));
     Fixture { address, kafka, insert, _pipeline: pipeline, stop, server }
 }
 

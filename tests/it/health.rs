@@ -385,3 +385,34 @@ fn long_a_changed_password_is_the_present_cause() {
     consumer.stop();
     bench.assert_exactly_once(0..1000);
 }
+
+/// Nothing is fetched although everything else answers: whatever the cause, events that wait are a reason.
+#[test]
+fn long_events_that_do_not_move_are_a_reason() {
+    let relay = Relay::start();
+    let bench = Bench::new("unmoved", &relay.kafka, ClickHouse::shared(), SHIPPED);
+    let bootstrap = relay.bootstrap();
+    let consumer = bench.start(&[("KAFKA_BOOTSTRAP_SERVERS", &bootstrap)]);
+    stores_on(&bench, &consumer, 0..500);
+    bench.wait_committed_to_the_end(&consumer, LIMIT);
+    relay.set(Mode::MuteFetch);
+    bench.produce(500);
+    let began = Instant::now();
+    consumer.wait(Duration::from_secs(30), "events that wait are a reason", || match ready(&consumer)? {
+        (503, _) => Ok(()),
+        (status, text) => Err(format!("{status} {text}")),
+    });
+    println!("a reason after {:?}", began.elapsed());
+    while began.elapsed() < hold(35) {
+        std::thread::sleep(Duration::from_secs(1));
+        let (status, text) = ready(&consumer).unwrap();
+        assert_eq!(status, 503, "after {:?}: {text}", began.elapsed());
+        let metrics = consumer.metrics().unwrap();
+        assert!(metrics.contains("\nsandarb_consumer_healthy 0\n"), "{metrics}");
+    }
+    relay.set(Mode::Pass);
+    bench.wait_rows(&consumer, 1000, LIMIT);
+    consumer.wait_health(200, Duration::from_secs(15));
+    consumer.stop();
+    bench.assert_exactly_once(0..1000);
+}

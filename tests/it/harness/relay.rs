@@ -23,6 +23,8 @@ pub(crate) enum Mode {
     Delay(Duration),
     /// Requests of the group (offsets among them) are swallowed; all others pass.
     MuteGroup,
+    /// Fetches are swallowed; all other requests pass.
+    MuteFetch,
 }
 
 /// Changes an answer (without its length, with its correlation id) to a request with this key.
@@ -52,6 +54,7 @@ impl std::fmt::Debug for State {
 }
 
 /// Keys of requests; Apache Kafka's protocol guide, "API Keys".
+const FETCH: i16 = 1;
 pub(crate) const OFFSET_COMMIT: i16 = 8;
 pub(crate) const OFFSET_FETCH: i16 = 9;
 pub(crate) const FIND_COORDINATOR: i16 = 10;
@@ -162,7 +165,11 @@ fn join(state: &Arc<State>, client: TcpStream, broker: TcpStream) {
             let (key, id) = (i16::from_be_bytes([frame[0], frame[1]]), [frame[4], frame[5], frame[6], frame[7]]);
             locked(&asked).insert(id, key);
             *locked(&asking.requests).entry(key).or_default() += 1;
-            let mute = *locked(&asking.mode) == Some(Mode::MuteGroup) && GROUP.contains(&key);
+            let mute = match *locked(&asking.mode) {
+                Some(Mode::MuteGroup) => GROUP.contains(&key),
+                Some(Mode::MuteFetch) => key == FETCH,
+                _ => false,
+            };
             (!mute).then_some(frame)
         });
     });
@@ -194,7 +201,7 @@ fn copy_frames(
         }
         let mode = locked(&state.mode).unwrap_or(Mode::Pass);
         match mode {
-            Mode::Pass | Mode::MuteGroup => {}
+            Mode::Pass | Mode::MuteGroup | Mode::MuteFetch => {}
             Mode::Swallow => continue,
             Mode::Delay(by) => thread::sleep(by.saturating_sub(came.elapsed())),
         }
