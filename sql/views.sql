@@ -25,14 +25,14 @@ SETTINGS non_replicated_deduplication_window = 10000;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS sandarb.daily_kpis_mv TO sandarb.daily_kpis AS
 SELECT
-    toDate(event_time)                             AS day,
+    toDate(event_time)           AS day,
     org_id,
     event_type,
     data_classification,
-    count()                                        AS event_count,
-    countIf(template_rendered)                     AS rendered_count,
-    uniqExactState(agent_id)                       AS unique_agents,
-    uniqExactState(CAST(context_name AS String))   AS unique_contexts
+    count()                      AS event_count,
+    countIf(template_rendered)   AS rendered_count,
+    uniqExactState(agent_id)     AS unique_agents,
+    uniqExactState(context_name) AS unique_contexts
 FROM sandarb.events
 GROUP BY day, org_id, event_type, data_classification;
 

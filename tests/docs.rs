@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sandarb_consumer::config::readme_table;
+use sandarb_consumer::reasons::Class;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
@@ -27,6 +28,14 @@ fn the_upgrade_page_begins_with_the_probe() {
     for word in ["liveness", "`/livez`", "`HEALTH_HTTP_STATUS=always200`"] {
         assert!(first.contains(word), "{word}: {first}");
     }
+}
+
+/// The page that says what to do has a section for every kind of reason, in the order of /readyz.
+#[test]
+fn the_operations_page_has_every_class_of_reasons() {
+    let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let sections: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("## `")?.strip_suffix('`')).collect();
+    assert_eq!(sections, Class::ALL.map(Class::name));
 }
 
 /// What a room may use of the others; a room may always use what lies below it in this list.

@@ -52,7 +52,8 @@ impl Work<'_> {
         for (old, new) in EARLIER {
             let Some(table) = shipped(new).and_then(Wanted::table) else { continue };
             let view = self.found(&format!("{old}_view")).await?;
-            if view.is_some_and(|view| view.engine == "MaterializedView") {
+            let target = unquoted(&format!("{database}.{old}"));
+            if view.is_some_and(|view| view.target() == Some(target)) {
                 rename.push(format!("DROP VIEW {database}.{old}_view;"));
             }
             let Some(found) = self.found(old).await?.filter(|found| found.has_columns_of(&table)) else { continue };
