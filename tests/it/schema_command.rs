@@ -1,6 +1,9 @@
 //! `schema`: what it prints makes the table; what it applies leaves alone what is there.
 
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Command, Output};
+use std::thread;
 
 use crate::harness::consumer::binary;
 use crate::harness::{ClickHouse, free_port};
@@ -176,4 +179,50 @@ fn faults_have_their_exit_codes_and_cures() {
     assert!(error(&output).contains("CLICKHOUSE_URL") && error(&output).contains("CLICKHOUSE_TIMEOUT_MS"));
     // What it does not need may be wrong.
     assert_eq!(schema(clickhouse, &[], &[("BATCH_SIZE", "x")]).status.code(), Some(0));
+}
+
+/// A forwarder to the server that is gone as soon as it reads this text.
+fn gone_at(port: u16, text: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let mut server = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let (mut answers, mut back) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            thread::spawn(move || std::io::copy(&mut answers, &mut back));
+            let mut bytes = [0; 65536];
+            loop {
+                let count = client.read(&mut bytes).unwrap();
+                if String::from_utf8_lossy(&bytes[..count]).contains(text) {
+                    client.shutdown(Shutdown::Both).unwrap();
+                    return;
+                }
+                if count == 0 {
+                    break;
+                }
+                server.write_all(&bytes[..count]).unwrap();
+            }
+        }
+    });
+    url
+}
+
+#[test]
+fn apply_that_loses_the_server_says_what_was_done_and_what_was_not() {
+    let clickhouse = ClickHouse::shared();
+    let url = gone_at(clickhouse.port, "CREATE TABLE IF NOT EXISTS `it_schema_lost`.top_contexts");
+    let names = [("CLICKHOUSE_DATABASE", "it_schema_lost")];
+    let lost = schema(clickhouse, &["--apply", "--views"], &[names[0], ("CLICKHOUSE_URL", &url)]);
+    let said = lines(&lost);
+    assert_eq!(lost.status.code(), Some(1), "{said:?}");
+    assert!(error(&lost).contains("top_contexts"), "{}", error(&lost));
+    assert_eq!(said.iter().filter(|line| line.starts_with("created: ")).count(), 6, "{said:#?}");
+    let last = said.last().unwrap();
+    assert!(last.starts_with("stopped: 6 created; not carried out: table `it_schema_lost`.top_contexts, "), "{last}");
+    assert!(last.ends_with("materialized view `it_schema_lost`.denial_reasons_mv"), "{last}");
+    // Again, with the server there: what is missing is created.
+    let output = schema(clickhouse, &["--apply", "--views"], &names);
+    assert_eq!((output.status.code(), error(&output)), (Some(0), String::new()));
+    assert_eq!(lines(&output).iter().filter(|line| line.starts_with("created: ")).count(), 6, "{:#?}", lines(&output));
 }
