@@ -142,6 +142,8 @@ pub struct InsertProgress {
     pub connected: bool,
     /// Why it did not, with the address; `None` once a later one went well.
     pub failure: Option<String>,
+    /// How often the server has answered the probe again after it had not.
+    pub returned: u64,
     /// Rows stored.
     pub rows: u64,
     /// Values stored that were rounded to the scale of a Decimal.

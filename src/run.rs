@@ -127,6 +127,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let options = ConnectOptions::new(&config.kafka, limits.answer)?;
     let mut cluster = Cluster::new(config.kafka.bootstrap.clone(), options);
     let mut inserter = Inserter::new(config.clickhouse.clone(), insert.clone()).map_err(SecurityError::from)?;
+    tokio::spawn(inserter.prober().run());
     let met = tokio::select! {
         met = async { tokio::try_join!(
             meet_kafka(&mut cluster, &config.kafka.topic, &kafka),

@@ -129,6 +129,8 @@ pub struct Client {
     pinned: Option<SocketAddr>,
     /// The resolved address of the last connection.
     reached: Option<SocketAddr>,
+    /// How long the last connection took: a measure of the link, as the server's kernel takes it even from a frozen server.
+    connected_in: Duration,
     open: Option<Open>,
 }
 
@@ -152,7 +154,7 @@ impl Drop for Open {
 impl Client {
     /// A client that has not connected yet.
     pub fn new(config: ClickHouseConfig, tls: Option<TlsClient>) -> Self {
-        Self { config, tls, at: 0, pinned: None, reached: None, open: None }
+        Self { config, tls, at: 0, pinned: None, reached: None, connected_in: Duration::ZERO, open: None }
     }
 
     /// Runs a query whose SQL goes in the body (an empty body would carry no Content-Length, which the server refuses).
@@ -174,6 +176,16 @@ impl Client {
             None => self.connect().await?,
         };
         self.exchange(open, parameters, body).await
+    }
+
+    /// How long the last connection took.
+    pub fn connected_in(&self) -> Duration {
+        self.connected_in
+    }
+
+    /// Another limit for whole answers.
+    pub fn set_timeout(&mut self, limit: Duration) {
+        self.config.timeout = limit;
     }
 
     /// The next connection must reach the same resolved address again: an earlier request may still take effect there,
@@ -240,6 +252,7 @@ impl Client {
         let headers = self.headers(host)?;
         let tls = if *tls { self.tls.as_ref() } else { None };
         let limit = self.config.timeout.min(MAX_CONNECT);
+        let began = Instant::now();
         let (stream, address) = match self.pinned {
             Some(pinned) if still_of(host, pinned, limit).await => {
                 (net::connect_at(host, pinned, tls, limit).await?, pinned)
@@ -247,6 +260,7 @@ impl Client {
             _ => net::connect(host, tls, limit).await?,
         };
         self.reached = Some(address);
+        self.connected_in = began.elapsed();
         // Nothing goes over the wire here: HTTP/1 has no handshake of its own.
         let line = Line::default();
         let shaken = handshake(TokioIo::new(Watched::new(stream, line.clone()))).await;

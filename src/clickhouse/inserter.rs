@@ -8,10 +8,11 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::asking::{self, ask};
+use super::asking;
 use super::block::{Block, quoted, statement};
 use super::client::Client;
 use super::error::{Failure, Outcome};
+use super::prober::{Prober, probe};
 use super::schema::{Dedup, DescribeError, Schema, describe};
 use super::settings::{self, MAX_EXECUTION_TIME, TOKEN};
 use super::targets::{self, BlindView, ViewTarget};
@@ -69,6 +70,7 @@ pub enum Ended {
 #[derive(Debug)]
 pub struct Inserter {
     client: Client,
+    tls: Option<TlsClient>,
     config: ClickHouseConfig,
     progress: watch::Sender<InsertProgress>,
     /// Tells this process's query ids from those of another that sends the same token.
@@ -94,7 +96,8 @@ impl Inserter {
         let files = TlsFiles { ca: config.ca_file.clone(), client: None };
         let tls = secure.then(|| TlsClient::load(&files)).transpose()?;
         Ok(Self {
-            client: Client::new(config.clone(), tls),
+            client: Client::new(config.clone(), tls.clone()),
+            tls,
             config,
             progress,
             nonce,
@@ -103,6 +106,11 @@ impl Inserter {
             shared: false,
             left_out: BTreeSet::new(),
         })
+    }
+
+    /// Who asks, beside inserts, whether the server answers.
+    pub fn prober(&self) -> Prober {
+        Prober::new(self.config.clone(), self.tls.clone(), self.progress.clone())
     }
 
     /// Whether an insert of before may have stored its rows, though its outcome was not waited for: until it is sent
@@ -159,11 +167,7 @@ impl Inserter {
 
     /// Asks for nothing, as the configured user: is the server there, and is the login good?
     pub async fn probe(&mut self) -> Result<(), Failure> {
-        let failure = match ask(&mut self.client, "SELECT 1", &[]).await {
-            Ok(answer) if answer.text.trim() == "1" => None,
-            Ok(answer) => Some(Failure::foreign(&answer)),
-            Err(failure) => Some(failure),
-        };
+        let failure = probe(&mut self.client).await.err();
         self.contact(failure.as_ref());
         match failure {
             None => Ok(()),
@@ -257,6 +261,8 @@ impl Inserter {
                 return tries.forgotten(NOT_OURS);
             }
             tries.made += 1;
+            let mut progress = self.progress.subscribe();
+            let returned = progress.borrow().returned;
             let sent = Instant::now();
             let Some(failure) = self.attempt(insert, tries.made).await else {
                 self.stored(&insert.block, sent.elapsed());
@@ -293,7 +299,7 @@ impl Inserter {
             }
             self.failed(&failure, tries.blocked(&failure));
             tries.log(&failure, insert, pause);
-            if let Some(why) = tries.rest(pause, fence, stop).await {
+            if let Some(why) = tries.rest(pause, fence, stop, &mut progress, returned).await {
                 return tries.forgotten(why);
             }
         }

@@ -7,6 +7,7 @@ pub mod compress;
 pub mod error;
 pub mod inserter;
 mod lz4;
+pub mod prober;
 pub mod schema;
 mod settings;
 pub mod targets;

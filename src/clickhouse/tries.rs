@@ -9,6 +9,7 @@ use super::error::{Failure, Outcome};
 use super::inserter::{Ended, Insert};
 use crate::backoff::Backoff;
 use crate::fence::Fence;
+use crate::progress::InsertProgress;
 
 /// Failed attempts that are no more than a WARNING.
 const QUICK: u32 = 3;
@@ -60,17 +61,21 @@ impl Tries {
         self.refused_since = failure.is_refused().then(|| self.refused_since.unwrap_or(now));
     }
 
-    /// Waits for the next attempt; `Some` when there is to be none, and why.
+    /// Waits for the next attempt, which comes at once when the server answers again, that is, more often than `returned`; `Some` when there is to be none, and
+    /// why.
     pub(super) async fn rest(
         &self,
         pause: Duration,
         fence: &mut Fence,
         stop: &mut watch::Receiver<bool>,
+        progress: &mut watch::Receiver<InsertProgress>,
+        returned: u64,
     ) -> Option<&'static str> {
         tokio::select! {
             biased;
             () = stopped(stop) => {}
             () = fence.broken() => return Some(NOT_OURS),
+            () = returned_since(progress, returned) => return None,
             () = sleep(pause) => return None,
         }
         if !self.unknown {
@@ -110,6 +115,13 @@ impl Tries {
             self.logged = Some(Instant::now());
             tracing::error!(attempts, rows, pause_ms, cause = %failure, cure, "nothing can be stored; trying on");
         }
+    }
+}
+
+/// Returns once the server answers again. May be cancelled.
+async fn returned_since(progress: &mut watch::Receiver<InsertProgress>, before: u64) {
+    if progress.wait_for(|progress| progress.returned != before).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::consumer::asserts;
-use crate::harness::{Bench, ClickHouse, Consumer, Kafka, Table, hold};
+use crate::harness::{Bench, ClickHouse, Consumer, Kafka, Table, hold, pause};
 use crate::tables::assert_views_count;
 
 const EVENTS: u64 = 60_000;
@@ -51,6 +51,45 @@ fn a_server_that_hangs_is_an_outage_too() {
     consumer.stop();
     bench.assert_exactly_once(0..EVENTS);
 }
+
+#[test]
+fn long_a_frozen_server_shows_within_ten_seconds_and_so_does_its_return() {
+    let clickhouse = ClickHouse::start("ingest", "sandarb");
+    let bench = Bench::new("frozen", Kafka::shared(), &clickhouse, Table { window: true, views: false });
+    let consumer = bench.start(&[]);
+    consumer.wait_healthy();
+    let mut events = 0;
+    for inserting in [false, true] {
+        let load = inserting.then(|| bench.load(200));
+        if load.is_some() {
+            bench.wait_rows(&consumer, events + 200, LIMIT);
+        }
+        clickhouse.signal("STOP");
+        let began = Instant::now();
+        consumer.wait_health(503, TEN);
+        println!("inserting: {inserting}: 503 after {:?}", began.elapsed());
+        while began.elapsed() < hold(12) {
+            assert_eq!(consumer.health().unwrap().0, 503, "inserting: {inserting}");
+            pause(began);
+        }
+        clickhouse.signal("CONT");
+        let began = Instant::now();
+        consumer.wait_health(200, TEN);
+        println!("inserting: {inserting}: 200 after {:?}", began.elapsed());
+        if let Some(load) = load {
+            let indices = load.stop();
+            bench.produced(&indices);
+            events = indices.end;
+        }
+    }
+    bench.wait_rows(&consumer, events, LIMIT);
+    bench.wait_committed_to_the_end(&consumer, LIMIT);
+    consumer.stop();
+    bench.assert_exactly_once(0..events);
+}
+
+/// Both ways.
+const TEN: Duration = Duration::from_secs(10);
 
 /// Kills the server while events flow, looks at the program for the time it is down, starts it again, and waits until
 /// everything is stored.
