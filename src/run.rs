@@ -257,11 +257,18 @@ async fn meet_kafka(
 
 /// Says where a retry after an unknown outcome may store or count rows twice.
 async fn warn_of_doubles(inserter: &mut Inserter, schema: &Schema) {
-    let cure = "set non_replicated_deduplication_window on it";
+    let cure = |engine: &str| {
+        if engine.ends_with("MergeTree") {
+            "set non_replicated_deduplication_window on it"
+        } else {
+            "only tables of a MergeTree engine can"
+        }
+    };
     if schema.dedup == Dedup::Off {
         warn!(
             table = schema.table,
-            cure, "the table does not recognise repeated inserts: a retry can store rows twice"
+            cure = cure(&schema.engine),
+            "the table does not recognise repeated inserts: a retry can store rows twice"
         );
     }
     match inserter.view_targets().await {
@@ -269,7 +276,8 @@ async fn warn_of_doubles(inserter: &mut Inserter, schema: &Schema) {
             for target in targets.iter().filter(|target| target.dedup == Some(Dedup::Off)) {
                 warn!(
                     view = target.view,
-                    cure, "a view's target does not recognise repeated inserts: it can count twice"
+                    cure = cure(&target.engine),
+                    "a view's target does not recognise repeated inserts: it can count twice"
                 );
             }
         }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{HOST, HeaderMap, HeaderValue, RETRY_AFTER};
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
@@ -279,8 +279,19 @@ impl Client {
             |name, text: &str| HeaderValue::from_bytes(text.as_bytes()).map_err(|_| ClientError::Unsendable(name));
         let mut headers = HeaderMap::new();
         headers.insert(HOST, value("CLICKHOUSE_URL", &host.to_string())?);
-        headers.insert("x-clickhouse-user", value("CLICKHOUSE_USER", &self.config.user)?);
-        let password = self.config.password.read()?;
+        let (user, password) = (&self.config.user, self.config.password.read()?);
+        if has_outer_blanks(user) || has_outer_blanks(&password) {
+            // Outer blanks do not count in a header's value, so the login goes encoded; there a colon ends the user's name.
+            if user.contains(':') {
+                return Err(ClientError::Unsendable("CLICKHOUSE_USER with a colon, beside outer blanks,"));
+            }
+            let mut login =
+                value("CLICKHOUSE_PASSWORD", &format!("Basic {}", base64(format!("{user}:{password}").as_bytes())))?;
+            login.set_sensitive(true);
+            headers.insert(AUTHORIZATION, login);
+            return Ok(headers);
+        }
+        headers.insert("x-clickhouse-user", value("CLICKHOUSE_USER", user)?);
         if !password.is_empty() {
             let mut key = value("CLICKHOUSE_PASSWORD", &password)?;
             key.set_sensitive(true);
@@ -304,6 +315,25 @@ const MAX_IDLE: Duration = Duration::from_secs(3600);
 const MAX_ERROR: usize = 16 * 1024;
 /// Kept of a query's result: the columns of the widest tables are far smaller.
 const MAX_RESULT: usize = 4 * 1024 * 1024;
+
+fn has_outer_blanks(text: &str) -> bool {
+    text.trim_matches([' ', '\t']) != text
+}
+
+/// Base64 with padding (RFC 4648).
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for at in 0..4_usize {
+            let letter = LETTERS.get((bits >> (18 - 6 * at) & 63) as usize).copied().unwrap_or(b'=');
+            out.push(if at <= group.len() { char::from(letter) } else { '=' });
+        }
+    }
+    out
+}
 
 /// Whether a name still resolves to an address. If not, the server has moved and the address is nobody's.
 async fn still_of(host: &HostPort, address: SocketAddr, limit: Duration) -> bool {
@@ -435,6 +465,12 @@ mod tests {
         assert_eq!([kept("timeout=10, max=10000"), kept("max=5, timeout=3"), kept("timeout=0")], [9, 2, 0]);
         assert_eq!(kept("timeout=18446744073709551615"), 3600);
         assert_eq!(kept("timeout=soon"), 2);
+    }
+
+    #[test]
+    fn base64_is_what_rfc_4648_shows() {
+        let shown = ["", "f", "fo", "foo", "foob", "fooba", "foobar"].map(|text| base64(text.as_bytes()));
+        assert_eq!(shown, ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"]);
     }
 
     #[test]

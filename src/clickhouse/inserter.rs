@@ -291,7 +291,7 @@ impl Inserter {
             tries.note_refusal(&failure);
             self.choose_address(&mut tries, &failure, insert);
             let pause = tries.pause(&failure);
-            if failure.is_unconfirmed() && insert.block.schema.dedup == Dedup::Off {
+            if failure.is_unconfirmed() && matches!(insert.block.schema.dedup, Dedup::Off | Dedup::Behind) {
                 if let Some(why) = self.await_confirmation(insert, &failure, fence, stop).await {
                     return tries.forgotten(why);
                 }

@@ -83,6 +83,8 @@ pub enum Dedup {
     Window(u64),
     /// A replicated table, which always does.
     Replicated,
+    /// A table that keeps no rows itself: it passes the token on, and the tables behind it do or do not.
+    Behind,
 }
 
 impl fmt::Display for Dedup {
@@ -91,6 +93,7 @@ impl fmt::Display for Dedup {
             Self::Off => f.write_str("off"),
             Self::Window(parts) => write!(f, "window {parts}"),
             Self::Replicated => f.write_str("replicated"),
+            Self::Behind => f.write_str("by the tables behind it"),
         }
     }
 }
@@ -354,6 +357,9 @@ fn wire_type(type_name: &str, data_type: &DataType) -> String {
 }
 
 pub(super) fn dedup(engine: &str, engine_full: &str, server_window: u64) -> Dedup {
+    if ["Null", "Distributed"].contains(&engine) {
+        return Dedup::Behind;
+    }
     if !engine.ends_with("MergeTree") {
         return Dedup::Off;
     }
@@ -455,6 +461,8 @@ mod tests {
         let full = "ReplicatedMergeTree('/p', 'r') ORDER BY a SETTINGS replicated_deduplication_window = 0";
         assert_eq!(dedup("ReplicatedMergeTree", full, 7), Dedup::Off);
         assert_eq!(dedup("SharedMergeTree", &full.replace("= 0", "= 100"), 0), Dedup::Replicated);
-        assert_eq!(dedup("Null", "Null", 7).to_string(), "off");
+        assert_eq!(dedup("Null", "Null", 7).to_string(), "by the tables behind it");
+        assert_eq!(dedup("Distributed", "Distributed('c', 'd', 't')", 0), Dedup::Behind);
+        assert_eq!(dedup("Memory", "Memory", 7).to_string(), "off");
     }
 }

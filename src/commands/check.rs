@@ -177,6 +177,7 @@ async fn check_clickhouse(config: &Config, report: &mut Report) -> Option<Arc<Sc
     };
     let name = format!("{}.{}", schema.database, schema.table);
     report.ok("table", format!("{name}, {}", schema.engine));
+    report_addresses(config, &schema, report).await;
     report_rights(config, &mut inserter, &schema, report).await;
     report_columns(&schema, report);
     report_zones(&mut inserter, &schema, report).await;
@@ -186,6 +187,35 @@ async fn check_clickhouse(config: &Config, report: &mut Report) -> Option<Arc<Sc
     let settings: Vec<String> = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
     report.ok("settings", format!("sent with each insert: {}", settings.join(", ")));
     Some(schema)
+}
+
+/// Asks each of several addresses by itself: a run may come to use any of them.
+async fn report_addresses(config: &Config, schema: &Schema, report: &mut Report) {
+    let ClickHouseConfig { addresses, .. } = &config.clickhouse;
+    if addresses.len() < 2 {
+        return;
+    }
+    for address in addresses {
+        let name = format!("ClickHouse at {}", address.host);
+        let own = ClickHouseConfig { addresses: vec![address.clone()], ..config.clickhouse.clone() };
+        let (progress, _) = watch::channel(InsertProgress::default());
+        let mut inserter = match Inserter::new(own, progress) {
+            Ok(inserter) => inserter,
+            Err(error) => {
+                report.fail(&name, error);
+                continue;
+            }
+        };
+        if let Err(failure) = inserter.probe().await {
+            report.fail(&name, format!("{failure}; {}", failure.cure()));
+            continue;
+        }
+        match inserter.describe().await {
+            Ok(found) if found.columns == schema.columns => report.ok(&name, "answers, and has the same table"),
+            Ok(_) => report.fail(&name, "its table has other columns than the first address's"),
+            Err(error) => report.fail(&name, error),
+        }
+    }
 }
 
 /// The statement that gives the user a right to the table, and what the server said without it.
@@ -269,14 +299,21 @@ async fn report_zones(inserter: &mut Inserter, schema: &Schema, report: &mut Rep
 }
 
 async fn report_dedup(inserter: &mut Inserter, schema: &Schema, name: &str, report: &mut Report) {
-    let cure = |table: &str| {
-        format!(
-            "a retry after an unknown outcome may store rows twice; ALTER TABLE {table} MODIFY SETTING \
-             non_replicated_deduplication_window = 10000"
-        )
+    let cure = |table: &str, engine: &str| {
+        let doubles = "a retry after an unknown outcome may store rows twice";
+        if engine.ends_with("MergeTree") {
+            format!("{doubles}; ALTER TABLE {table} MODIFY SETTING non_replicated_deduplication_window = 10000")
+        } else {
+            format!("{doubles}; a table of engine {engine} cannot recognise them, one of a MergeTree engine can")
+        }
     };
     match schema.dedup {
-        Dedup::Off => report.warn("deduplication", format!("off: {}", cure(name))),
+        Dedup::Off => report.warn("deduplication", format!("off: {}", cure(name, &schema.engine))),
+        Dedup::Behind if schema.engine == "Distributed" => report.warn(
+            "deduplication",
+            "by the tables on the shards: look at their non_replicated_deduplication_window there, and let the sharding \
+             key be a function of the row",
+        ),
         dedup => report.ok("deduplication", dedup),
     }
     match inserter.view_targets().await {
@@ -285,7 +322,7 @@ async fn report_dedup(inserter: &mut Inserter, schema: &Schema, name: &str, repo
                 let view = target.view;
                 match target.dedup {
                     Some(Dedup::Off) => {
-                        let cure = cure("its target table");
+                        let cure = cure("its target table", &target.engine);
                         report.warn("deduplication", format!("off behind the view {view}: {cure}"));
                     }
                     Some(dedup) => report.ok("deduplication", format!("behind the view {view}: {dedup}")),

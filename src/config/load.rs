@@ -345,10 +345,10 @@ fn tls_files(
 
 fn clickhouse(reader: &mut Reader<'_>) -> Result<ClickHouseConfig, Faulty> {
     let addresses = reader.value(&var::CLICKHOUSE_URL);
-    let database = reader.value(&var::CLICKHOUSE_DATABASE);
-    let user = reader.value(&var::CLICKHOUSE_USER);
+    let database = reader.name(&var::CLICKHOUSE_DATABASE);
+    let user = reader.name(&var::CLICKHOUSE_USER);
     let password = reader.secret(&var::CLICKHOUSE_PASSWORD);
-    let table = reader.value(&var::CLICKHOUSE_TABLE);
+    let table = reader.name(&var::CLICKHOUSE_TABLE);
     let timeout = reader.value(&var::CLICKHOUSE_TIMEOUT_MS);
     let ca_file = reader.file(&var::CLICKHOUSE_CA_FILE);
     let compression = reader.value(&var::CLICKHOUSE_COMPRESSION);

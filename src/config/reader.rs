@@ -129,6 +129,14 @@ impl<'a> Reader<'a> {
         self.parse(variable, raw.trim()).map(Some)
     }
 
+    /// A name, whose blanks are its own: it names something else without them.
+    pub(super) fn name(&mut self, variable: &Variable<String>) -> Result<String, Faulty> {
+        match self.raw(variable.entry.name)? {
+            Some(raw) => self.parse(variable, &raw),
+            None => self.value(variable),
+        }
+    }
+
     /// A value that an empty text switches off (`Some(None)`); `None` where it is unset.
     pub(super) fn switchable<T>(&mut self, variable: &Variable<T>) -> Result<Option<Option<T>>, Faulty> {
         match self.text(variable.entry.name)? {

@@ -52,6 +52,7 @@ mod read_faults;
 mod records;
 mod records_damage;
 mod records_fetch;
+mod remedies;
 mod rights;
 mod schema_command;
 mod shutdown;

@@ -1,0 +1,89 @@
+//! What `check` says about deduplication, addresses and logins on a real server.
+
+use std::process::Command;
+
+use crate::harness::bench::SHIPPED;
+use crate::harness::consumer::binary;
+use crate::harness::{Bench, ClickHouse, Kafka, free_port};
+
+/// The exit code and the lines of `check`.
+fn check(bench: &Bench<'_>, more: &[(&str, &str)]) -> (Option<i32>, String) {
+    let mut command = Command::new(binary());
+    let output = command.arg("check").env_clear().envs(bench.env(more)).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr);
+    println!("{text}");
+    (output.status.code(), text)
+}
+
+#[track_caller]
+fn has(text: &str, head: &str, words: &[&str]) {
+    let found = text.lines().any(|line| line.starts_with(head) && words.iter().all(|word| line.contains(word)));
+    assert!(found, "{head:?} with {words:?} in:\n{text}");
+}
+
+#[test]
+fn check_follows_chains_of_views_in_databases_with_any_name() {
+    let clickhouse = ClickHouse::shared();
+    let bench = Bench::new("chained", Kafka::shared(), clickhouse, SHIPPED);
+    let (database, odd) = (&bench.database, format!("`{}``odd\\\\ one`", bench.database));
+    let window = "ENGINE = MergeTree ORDER BY event_id SETTINGS non_replicated_deduplication_window = 100";
+    for sql in [
+        format!("CREATE DATABASE {odd}"),
+        format!("CREATE TABLE {odd}.`first.one` (event_id UUID) {window}"),
+        format!("CREATE MATERIALIZED VIEW {odd}.one TO {odd}.`first.one` AS SELECT event_id FROM {database}.events"),
+        format!("CREATE TABLE {odd}.second (event_id UUID) ENGINE = MergeTree ORDER BY event_id"),
+        format!("CREATE MATERIALIZED VIEW {odd}.two TO {odd}.second AS SELECT event_id FROM {odd}.`first.one`"),
+        format!("CREATE MATERIALIZED VIEW {odd}.three ENGINE = Memory AS SELECT event_id FROM {odd}.second"),
+    ] {
+        clickhouse.query(&sql);
+    }
+    let (code, text) = check(&bench, &[]);
+    assert_eq!(code, Some(0), "{text}");
+    has(&text, "ok   deduplication: ", &["view", ".one: window 100"]);
+    has(&text, "warn deduplication: ", &["view", ".two: ", "non_replicated_deduplication_window"]);
+    has(&text, "warn deduplication: ", &["view", ".three: ", "Memory cannot recognise them"]);
+    let memory = text.lines().find(|line| line.contains(".three: ")).unwrap();
+    assert!(!memory.contains("non_replicated_deduplication_window"), "{memory}");
+    clickhouse.query(&format!("DROP DATABASE {odd}"));
+}
+
+#[test]
+fn a_null_table_leaves_deduplication_to_the_tables_behind_it() {
+    let clickhouse = ClickHouse::shared();
+    let bench = Bench::new("nulltable", Kafka::shared(), clickhouse, SHIPPED);
+    let database = &bench.database;
+    clickhouse.query(&format!("CREATE TABLE {database}.nothing (event_id UUID) ENGINE = Null"));
+    clickhouse.query(&format!("CREATE TABLE {database}.memory (event_id UUID) ENGINE = Memory"));
+    let (_, text) = check(&bench, &[("CLICKHOUSE_TABLE", "nothing")]);
+    has(&text, "ok   deduplication: ", &["by the tables behind it"]);
+    let (_, text) = check(&bench, &[("CLICKHOUSE_TABLE", "memory")]);
+    has(&text, "warn deduplication: off", &["Memory cannot recognise them"]);
+}
+
+#[test]
+fn check_asks_every_address() {
+    let clickhouse = ClickHouse::shared();
+    let bench = Bench::new("addresses", Kafka::shared(), clickhouse, SHIPPED);
+    let nobody = format!("127.0.0.1:{}", free_port());
+    let both = format!("{},http://{nobody}", clickhouse.url());
+    let (code, text) = check(&bench, &[("CLICKHOUSE_URL", &both)]);
+    assert_eq!(code, Some(1), "{text}");
+    has(&text, "ok   ClickHouse at 127.0.0.1", &["the same table"]);
+    has(&text, &format!("FAIL ClickHouse at {nobody}"), &["CLICKHOUSE_URL"]);
+}
+
+#[test]
+fn passwords_and_names_keep_their_outer_blanks() {
+    let user = "<spaced><password> p w </password><networks><ip>::/0</ip></networks><profile>default</profile>\
+                <quota>default</quota></spaced>";
+    let clickhouse = ClickHouse::start_with("ingest", "sandarb", &["--users", user]);
+    let bench = Bench::new("blanks", Kafka::shared(), &clickhouse, SHIPPED);
+    let login = [("CLICKHOUSE_USER", "spaced"), ("CLICKHOUSE_PASSWORD", " p w ")];
+    let (code, text) = check(&bench, &login);
+    assert_eq!(code, Some(0), "{text}");
+    clickhouse.query(&format!("RENAME TABLE {0}.events TO {0}.` events`", bench.database));
+    let (code, text) = check(&bench, &[login[0], login[1], ("CLICKHOUSE_TABLE", " events")]);
+    assert_eq!(code, Some(0), "{text}");
+    let (code, _) = check(&bench, &[login[0], login[1], ("CLICKHOUSE_TABLE", "events")]);
+    assert_eq!(code, Some(1), "another table");
+}
