@@ -271,7 +271,8 @@ impl<'a> Digits<'a> {
         let change: f64 = format!("{change}e-{}", scale + zeros + dropped.len()).parse().ok()?;
         let float: f64 = text.parse().ok()?;
         let last_place = float.abs().next_up() - float.abs();
-        if change > last_place {
+        // What would become 0 loses all of it, however near to 0 it is.
+        if change > last_place || kept.bytes().all(|digit| digit == b'0') {
             return None;
         }
         let sign = if self.negative { "-" } else { "" };

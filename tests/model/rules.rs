@@ -339,7 +339,7 @@ impl Exact {
             }
         }
         let (whole, fraction) = step.split_once('.')?;
-        if away > padded(whole, fraction) {
+        if away > padded(whole, fraction) || near.iter().all(|digit| *digit == 0) {
             return None;
         }
         let text: String = near.iter().map(|digit| char::from(b'0' + *digit as u8)).collect();
