@@ -245,12 +245,13 @@ impl<'a> Bench<'a> {
         self.books.assert_inserted(self.rows());
     }
 
-    /// The inserts into the table that the server has logged, in order.
+    /// The inserts of rows into the table that the server has logged, in order: at its start the program inserts none, to see.
     pub(crate) fn inserts(&self) -> Vec<Insert> {
         self.clickhouse.query("SYSTEM FLUSH LOGS");
         let sql = format!(
             "SELECT written_rows, toUnixTimestamp64Milli(toDateTime64(query_start_time_microseconds, 3)), query_duration_ms \
              FROM system.query_log WHERE type = 'QueryFinish' AND query_kind = 'Insert' AND has(tables, '{}.events') \
+             AND written_rows > 0 \
              ORDER BY query_start_time_microseconds",
             self.database
         );
