@@ -100,6 +100,8 @@ pub struct Batch {
     shape: Shape,
     /// Whether rejected records are kept.
     keeps_letters: bool,
+    /// Rejected records of this batch are counted only: there are too many bytes of them to wait for a verdict.
+    counts_only: bool,
     letters: Vec<Letter>,
     letter_bytes: usize,
     /// The records that are no rows, by partition.
@@ -113,12 +115,14 @@ impl Batch {
             // Columns grow by half: a batch that is full has that much more room, which the next one needs as well.
             rows: Rows::new(schema, origin.clone())
                 .compressed(shape.compression)
-                .keeping(shape.bytes.saturating_mul(2)),
+                .keeping(shape.bytes.saturating_mul(2))
+                .needing_a_column(),
             origin,
             ranges: Ranges::default(),
             opened_at: None,
             shape,
             keeps_letters,
+            counts_only: false,
             letters: Vec::new(),
             letter_bytes: 0,
             others: Tallies::new(),
@@ -138,7 +142,7 @@ impl Batch {
             Ok(()) => Taken::Row,
             Err(reject) => {
                 self.others.entry(record.partition).or_default().rejected.add(reject.class.name(), 1);
-                if self.keeps_letters {
+                if self.keeps_letters && !self.counts_only {
                     let letter = Letter::of(record, Reason::from(&reject));
                     self.letter_bytes += letter.bytes();
                     self.letters.push(letter);
@@ -168,6 +172,28 @@ impl Batch {
     /// When it closes by age.
     pub fn deadline(&self) -> Option<Instant> {
         self.opened_at.map(|at| at + self.shape.age)
+    }
+
+    /// When the first offset was consumed into it.
+    pub fn opened_at(&self) -> Option<Instant> {
+        self.opened_at
+    }
+
+    /// Records that cannot be rows.
+    pub fn rejects(&self) -> u64 {
+        self.others.values().map(|tally| tally.rejected.sum()).sum()
+    }
+
+    /// Forgets the rejected records and keeps no more of them, until it is forgotten itself.
+    pub fn count_only(&mut self) {
+        self.counts_only = true;
+        self.letters = Vec::new();
+        self.letter_bytes = 0;
+    }
+
+    /// Whether rejected records are counted only: then it must be read again before it is closed.
+    pub fn counts_only(&self) -> bool {
+        self.counts_only
     }
 
     /// Whether nothing was consumed into it.
@@ -233,6 +259,7 @@ impl Batch {
         self.letters.clear();
         self.letter_bytes = 0;
         self.others.clear();
+        self.counts_only = false;
         self.rows.unknown_keys().take_seen();
         self.opened_at = None;
         std::mem::take(&mut self.ranges).iter().map(|(partition, range)| (partition, range.first)).collect()

@@ -151,6 +151,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             age: config.batch_timeout,
             compression: config.clickhouse.compression,
         },
+        guard: config.kafka.dead_letter_guard,
     };
     let running = Pipeline::new(settings, consumer, inserter, dead_letters, schema, pipeline).run(stop.clone());
     let limit = config.shutdown_timeout;

@@ -351,7 +351,7 @@ async fn check_sample(
         count,
         batch_limit: config.memory_budget,
     };
-    let mut rows = Rows::new(schema, origin);
+    let mut rows = Rows::new(schema, origin).needing_a_column();
     let (mut accepted, mut tombstones) = (0_u64, 0_u64);
     let mut rejected: BTreeMap<String, u64> = BTreeMap::new();
     let read = sample(cluster, &settings, |record| {

@@ -167,6 +167,7 @@ fn kafka(reader: &mut Reader<'_>, batch_timeout: Result<Duration, Faulty>) -> Re
     let bootstrap = reader.value(&var::KAFKA_BOOTSTRAP_SERVERS);
     let topic = reader.value(&var::KAFKA_TOPIC);
     let dead_letter_topic = dead_letter_topic(reader, &topic);
+    let dead_letter_guard = reader.value(&var::KAFKA_DLQ_GUARD);
     let group_id = reader.value(&var::KAFKA_GROUP_ID);
     let offset_reset = reader.value(&var::KAFKA_AUTO_OFFSET_RESET);
     let assignors = reader.value(&var::KAFKA_ASSIGNMENT_STRATEGY);
@@ -182,6 +183,7 @@ fn kafka(reader: &mut Reader<'_>, batch_timeout: Result<Duration, Faulty>) -> Re
         bootstrap: bootstrap?,
         topic: topic?,
         dead_letter_topic: dead_letter_topic?,
+        dead_letter_guard: dead_letter_guard?,
         group_id: group_id?,
         security: security?,
         offset_reset: offset_reset?,

@@ -52,6 +52,8 @@ pub struct KafkaConfig {
     pub topic: String,
     /// Where events that cannot become rows go; `None`: nowhere, they are counted, logged and skipped.
     pub dead_letter_topic: Option<String>,
+    /// Whether it stops when nearly every event is bad.
+    pub dead_letter_guard: bool,
     /// The consumer group.
     pub group_id: String,
     /// TLS and login.

@@ -228,6 +228,14 @@ pub(super) fn health_http_status(text: &str) -> Parsed<HealthHttpStatus> {
     }
 }
 
+pub(super) fn on_off(text: &str) -> Parsed<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(UNKNOWN.to_owned()),
+    }
+}
+
 pub(super) fn log_level(text: &str) -> Parsed<LogLevel> {
     match text.to_ascii_uppercase().as_str() {
         "DEBUG" => Ok(LogLevel::Debug),

@@ -156,6 +156,9 @@ variables! {
     KAFKA_DLQ_TOPIC: String = parse::topic, Open, Derived("KAFKA_TOPIC with .dlq behind it"),
         "a topic name other than KAFKA_TOPIC; empty: bad events are counted, logged with their place and skipped",
         "Topic for events that cannot become rows; created when it is needed first";
+    KAFKA_DLQ_GUARD: bool = parse::on_off, Open, Value("on"),
+        "on, off",
+        "on stops when nearly every event is bad, off makes dead-letter records of all of them";
     KAFKA_ASSIGNMENT_STRATEGY: Vec<AssignorName> = parse::assignors, Open, Value("range,roundrobin"),
         "comma-separated: range, roundrobin",
         "Partition assignment strategies to offer, the preferred one first";

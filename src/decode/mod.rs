@@ -1,6 +1,7 @@
 //! JSON events into the columns of the open batch.
 
 mod epoch;
+pub mod foreign;
 mod items;
 mod paths;
 mod reject;

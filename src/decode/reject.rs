@@ -27,6 +27,8 @@ pub enum Class {
     NotAnObject,
     /// Nested deeper than 64.
     TooDeep,
+    /// An object of which no key is a column, apart from those that always get a value.
+    NoColumn,
     /// A value that its column cannot take without loss.
     InvalidValue,
     /// A number, a time or a text beyond what its column can hold.
@@ -35,8 +37,15 @@ pub enum Class {
 
 impl Class {
     /// All of them, for counters that exist before the first event.
-    pub const ALL: [Self; 6] =
-        [Self::InvalidUtf8, Self::InvalidJson, Self::NotAnObject, Self::TooDeep, Self::InvalidValue, Self::OutOfRange];
+    pub const ALL: [Self; 7] = [
+        Self::InvalidUtf8,
+        Self::InvalidJson,
+        Self::NotAnObject,
+        Self::TooDeep,
+        Self::NoColumn,
+        Self::InvalidValue,
+        Self::OutOfRange,
+    ];
 
     /// The class in one word, for headers and metrics.
     pub fn name(self) -> &'static str {
@@ -45,6 +54,7 @@ impl Class {
             Self::InvalidJson => "invalid_json",
             Self::NotAnObject => "not_an_object",
             Self::TooDeep => "too_deep",
+            Self::NoColumn => "no_column",
             Self::InvalidValue => "invalid_value",
             Self::OutOfRange => "out_of_range",
         }
@@ -85,9 +95,10 @@ mod tests {
             Class::InvalidJson => 1,
             Class::NotAnObject => 2,
             Class::TooDeep => 3,
-            Class::InvalidValue => 4,
+            Class::NoColumn => 4,
+            Class::InvalidValue => 5,
             // A new last one makes `ALL` as long as its number and one.
-            Class::OutOfRange => 5,
+            Class::OutOfRange => 6,
         };
         assert!(Class::ALL.iter().enumerate().all(|(at, class)| number(*class) == at));
         assert_eq!(Class::ALL.len(), number(Class::OutOfRange) + 1);

@@ -83,6 +83,7 @@ impl UnknownKeys {
 const COUNT_EVERY: usize = 32;
 /// An event after which they are counted at once.
 const LARGE: usize = 16 * 1024;
+const NO_COLUMN: &str = "none of its keys is a column of the table";
 const MAX_UNKNOWN: usize = 64;
 const MAX_UNKNOWN_BYTES: usize = 256;
 
@@ -118,6 +119,8 @@ pub struct Rows {
     frames: Frames,
     /// Bytes of room that the columns may keep from batch to batch.
     keeps: usize,
+    /// Objects of which no key is a column are no events of the table.
+    needs_a_column: bool,
 }
 
 /// The namespace of the ids given to events without one. Never changes: a replay must give the same ids.
@@ -159,6 +162,7 @@ impl Rows {
             untimed: Vec::new(),
             frames: Frames::new(Compression::Lz4),
             keeps: usize::MAX,
+            needs_a_column: false,
             schema: Arc::clone(schema),
         }
     }
@@ -173,6 +177,14 @@ impl Rows {
     #[must_use]
     pub fn keeping(self, bytes: usize) -> Self {
         Self { keeps: bytes, ..self }
+    }
+
+    /// The same, and an object of which no key is a column is rejected: the columns that always get a value would make a
+    /// row of anything. A table of such columns alone takes every object.
+    #[must_use]
+    pub fn needing_a_column(self) -> Self {
+        let always = [self.event_id, self.event_time, self.ingested_at].iter().flatten().count();
+        Self { needs_a_column: self.cells.len() > always, ..self }
     }
 
     /// Appends an event as one row, or says why it cannot; then the rows are as before.
@@ -307,6 +319,8 @@ impl Rows {
                 faults: &mut self.faults,
                 rounded: &mut self.rounded,
                 filled: 0,
+                always: [self.event_id, self.event_time],
+                names_one: false,
                 unknown: if fast { unknown.as_deref_mut() } else { unknown.take() },
                 again: false,
                 too_deep: false,
@@ -314,13 +328,13 @@ impl Rows {
             };
             if fast {
                 if scan(&mut walk, text, &mut self.scratch).is_ok() && !walk.again {
-                    break walk.filled;
+                    break (walk.filled, walk.names_one);
                 }
                 fast = false;
                 self.fell_back += 1;
             } else {
                 let walked = walk.run(text);
-                let (again, too_deep, filled) = (walk.again, walk.too_deep, walk.filled);
+                let (again, too_deep, filled) = (walk.again, walk.too_deep, (walk.filled, walk.names_one));
                 if let Err(cause) = walked {
                     if all_as_text.is_some() {
                         return Err(whole(Class::InvalidJson, no_json(text, &cause)));
@@ -339,6 +353,10 @@ impl Rows {
                 cells.truncate(self.rows);
             }
         };
+        let (filled, names_one) = filled;
+        if self.faults.is_empty() && !names_one && self.is_empty_event(filled) {
+            return Err(whole(Class::NoColumn, NO_COLUMN.to_owned()));
+        }
         match self.faults.drain(..).next() {
             None => Ok(filled),
             Some((column, Fault { class, reason })) => {
@@ -346,6 +364,16 @@ impl Rows {
                 Err(Reject { class, column, reason })
             }
         }
+    }
+
+    /// Whether an event has values for no column but those that always get one; `filled` columns have one.
+    fn is_empty_event(&self, filled: usize) -> bool {
+        if filled > 2 || !self.needs_a_column {
+            return false;
+        }
+        let given = [self.event_id, self.event_time].into_iter().flatten();
+        let given = given.filter(|at| self.cells.get(*at).is_some_and(|cells| cells.len() > self.rows)).count();
+        filled == given
     }
 
     /// Gives the columns without a value what belongs there; `filled` have one.

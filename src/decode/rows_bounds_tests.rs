@@ -2,6 +2,33 @@
 
 use super::*;
 
+#[test]
+fn an_object_without_a_column_is_no_event_where_that_is_asked_for() {
+    let (time, zero) = ("DateTime64(3)", Missing::Zero);
+    let columns =
+        [("event_id", "UUID", zero), ("event_time", time, zero), ("ingested_at", time, zero), ("a", "String", zero)];
+    let class = |columns: &[(&str, &str, Missing)], event: &str| {
+        let mut rows = rows(columns).needing_a_column();
+        let taken = rows.push(&PLACE, event.as_bytes()).map_err(|reject| reject.class);
+        assert_eq!(rows.len(), usize::from(taken.is_ok()));
+        taken
+    };
+    let id = "00000000-0000-4000-8000-000000000001";
+    for (event, taken) in [
+        ("{}".to_owned(), Err(Class::NoColumn)),
+        (r#"{"schema": {}, "payload": {"a": 1}}"#.to_owned(), Err(Class::NoColumn)),
+        (format!(r#"{{"event_id": "{id}", "event_time": 1770000000, "ingested_at": 1}}"#), Err(Class::NoColumn)),
+        (r#"{"event_id": null, "b": 2}"#.to_owned(), Err(Class::NoColumn)),
+        (r#"{"event_id": 5}"#.to_owned(), Err(Class::InvalidValue)),
+        (r#"{"a": null}"#.to_owned(), Ok(())),
+        (r#"{"a": ""}"#.to_owned(), Ok(())),
+        (r#"{"b": {"a": 1}, "a": "x"}"#.to_owned(), Ok(())),
+    ] {
+        assert_eq!(class(&columns, &event), taken, "{event}");
+    }
+    assert_eq!(class(&columns[..3], "{}"), Ok(()), "nothing else that an event could fill");
+}
+
 /// By way of the eight bytes of a Float64, the ones of these that lie a little beside the middle of two floats would come to
 /// lie right on it, and be rounded to the even one.
 #[test]

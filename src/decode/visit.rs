@@ -125,6 +125,10 @@ pub(super) struct Walk<'r> {
     pub(super) rounded: &'r mut Vec<usize>,
     /// Columns with a value in this row.
     pub(super) filled: usize,
+    /// Columns that always get a value: naming them makes no event of this table.
+    pub(super) always: [Option<usize>; 2],
+    /// Another column is named without a value.
+    pub(super) names_one: bool,
     /// Keys without a column; not in a second walk, which would count them twice.
     pub(super) unknown: Option<&'r mut UnknownKeys>,
     /// A column was found whose value must be taken as JSON text: walk again.
@@ -208,7 +212,7 @@ impl Walk<'_> {
                 cells.push_null();
                 self.filled += 1;
             }
-            Stored::Missing => {}
+            Stored::Missing => self.names_one |= !self.always.contains(&Some(column)),
             Stored::NeedsText => {
                 if let Some(as_text) = self.as_text.get_mut(column) {
                     *as_text = true;

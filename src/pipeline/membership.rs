@@ -98,8 +98,8 @@ impl Pipeline {
         if self.batch.is_empty() {
             return;
         }
-        if self.waiting.is_some() {
-            // Only one can wait: the rest is read again after the next start.
+        if self.waiting.is_some() || self.batch.counts_only() || self.is_undecided() {
+            // Only one can wait, and what is held back for a verdict gets none now: it is read again after the next start.
             self.batch.forget();
         } else {
             self.close(Why::Stopping);

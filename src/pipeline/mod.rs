@@ -49,6 +49,8 @@ pub struct PipelineSettings {
     pub origin: Origin,
     /// When batches close.
     pub shape: Shape,
+    /// Whether it stops when nearly everything is bad, rather than put it aside.
+    pub guard: bool,
 }
 
 /// The loop and all it owns.
@@ -71,6 +73,8 @@ pub struct Pipeline {
     doubts: Vec<Part>,
     mailbox: Mailbox,
     guard: Guard,
+    /// So many bad events are read again after they were held back, and are now put aside.
+    released: u64,
     seen: Seen,
     assigned: BTreeSet<i32>,
     /// Partitions that are not read, because their dead letters are late.
@@ -197,6 +201,8 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 const DESCRIBE_INTERVAL: Duration = Duration::from_secs(60);
 /// After a look at the table that failed.
 const DESCRIBE_AGAIN: Duration = Duration::from_secs(5);
+/// How long events that all fail for one reason wait for others before they are put aside.
+const VERDICT: Duration = Duration::from_secs(5);
 /// How long nothing is read after nearly everything was bad.
 const HOPELESS_PAUSE: Duration = Duration::from_secs(10);
 /// The table is looked at again shortly before that.
@@ -220,7 +226,8 @@ impl Pipeline {
             uncommitted: Uncommitted::default(),
             doubts: Vec::new(),
             mailbox: Mailbox::new(dead_letters),
-            guard: Guard::default(),
+            guard: Guard::new(settings.guard),
+            released: 0,
             seen: Seen::default(),
             assigned: BTreeSet::new(),
             held: BTreeSet::new(),
@@ -284,7 +291,7 @@ impl Pipeline {
             Slot::Here(_) => self.probe_at.min(self.describe_at),
             Slot::Away { .. } | Slot::Empty => far,
         };
-        let age = self.batch.deadline().filter(|_| self.wants_records()).unwrap_or(far);
+        let age = self.close_at().filter(|_| self.wants_records()).unwrap_or(far);
         let late = self.mailbox.late_at(Instant::now()).unwrap_or(far);
         let stuck = self.stuck_at().unwrap_or(far);
         // A heartbeat that is taken wakes nobody here.
@@ -299,11 +306,8 @@ impl Pipeline {
             self.hold_until = None;
         }
         self.hold_late_partitions(now);
-        if self.wants_records()
-            && self.isolation.is_none()
-            && let Some(why) = self.batch.is_due(now)
-        {
-            self.close(why);
+        if self.wants_records() && self.isolation.is_none() {
+            self.close_due(now);
         }
         if now >= self.describe_at.min(self.probe_at)
             && let Slot::Here(_) = self.slot
@@ -328,6 +332,9 @@ impl Pipeline {
     }
 
     fn close(&mut self, why: Why) {
+        if self.batch.counts_only() {
+            return self.read_released();
+        }
         let Closed { ranges, insert, letters, tallies, why } = self.batch.close(why);
         let batch = self.next_batch;
         self.next_batch += 1;
@@ -438,6 +445,10 @@ impl Pipeline {
         self.tell_uncommitted();
         self.doubts.clear();
         self.mailbox.clear();
+        self.guard.begin();
+        self.released = 0;
+        // What was said of the partitions of before is not said of those to come.
+        self.progress.send_modify(|progress| (progress.blocked, progress.letters_blocked) = (None, None));
         self.held.clear();
         self.batch.forget();
         self.tracker = Tracker::default();

@@ -74,6 +74,10 @@ impl Pipeline {
     }
 
     pub(super) fn delivered(&mut self, mail: &Mail, delivered: Delivered) {
+        if delivered == Delivered::GivenUp {
+            // Nothing waits for them any more; whoever reads their partitions next says so if it cannot write them.
+            self.progress.send_modify(|progress| progress.letters_blocked = None);
+        }
         if mail.era == self.era {
             match delivered {
                 Delivered::All => self.commit(mail.batch),

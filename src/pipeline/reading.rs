@@ -3,9 +3,10 @@
 use tokio::time::Instant;
 use tracing::{error, warn};
 
+use super::guard::Common;
 use super::seen::Run;
-use super::{HOPELESS_DESCRIBE, HOPELESS_PAUSE, Pipeline, SLICE, SLICE_BYTES, Slot};
-use crate::batch::Taken;
+use super::{HOPELESS_DESCRIBE, HOPELESS_PAUSE, Pipeline, SLICE, SLICE_BYTES, Slot, VERDICT};
+use crate::batch::{Taken, Why};
 use crate::decode::Reject;
 use crate::kafka::records::reader::Item;
 use crate::progress::Memory;
@@ -34,9 +35,8 @@ impl Pipeline {
                         }
                         Taken::Tombstone => {}
                         Taken::Rejected(reject) => {
-                            if let Some(column) = &reject.column {
-                                self.guard.failed_on(column);
-                            }
+                            self.guard.failed(&reject, record.value.unwrap_or_default());
+                            self.released = self.released.saturating_sub(1);
                             if self.seen.is_new(record.partition, record.offset) {
                                 rejected += 1;
                                 if rejected == 1 || !self.mailbox.is_on() {
@@ -46,18 +46,14 @@ impl Pipeline {
                                     unlogged += 1;
                                 }
                             }
-                            if self.guard.hopeless_column().is_some() {
+                            if self.guard.hopeless().is_some() {
                                 break;
                             }
                         }
                     }
                 }
             }
-            if let Some(why) = self.batch.is_due(now) {
-                self.close(why);
-                break;
-            }
-            if bytes >= SLICE_BYTES {
+            if self.close_due(now) || bytes >= SLICE_BYTES {
                 break;
             }
         }
@@ -75,8 +71,8 @@ impl Pipeline {
         for key in self.batch.new_unknown_keys() {
             warn!(key, "events have a key that no column of the table has; its values are not stored");
         }
-        if let Some(column) = self.guard.hopeless_column().map(str::to_owned) {
-            self.stop_for_column(&column);
+        if let Some(common) = self.guard.hopeless().cloned() {
+            self.stop_for(&common);
         } else if rows > 0 {
             self.unblock();
         }
@@ -100,14 +96,60 @@ impl Pipeline {
         });
     }
 
-    /// One column fails every event: that is no poison, but a fault of the table or of the producers.
-    fn stop_for_column(&mut self, column: &str) {
-        let why = format!(
-            "column {column} takes none of the last events; correct its type in the table, or what the events have \
-             there; nothing is dropped meanwhile"
-        );
-        error!(column, "{why}");
+    /// Closes the batch when it is due, unless its events are held back for a verdict. True when it is over.
+    pub(super) fn close_due(&mut self, now: Instant) -> bool {
+        let Some(why) = self.batch.is_due(now) else { return false };
+        if self.is_undecided() {
+            if why == Why::Bytes {
+                self.batch.count_only();
+            }
+            if self.close_at().is_some_and(|at| now < at) {
+                return false;
+            }
+            if let Some(common) = self.guard.hopeless_alone(self.batch.rejects()).cloned() {
+                self.stop_for(&common);
+                return true;
+            }
+            self.unblock();
+        }
+        self.close(why);
+        true
+    }
+
+    /// Whether all events of the open batch failed for one reason: that may be poison, or a fault of the table or the topic.
+    pub(super) fn is_undecided(&self) -> bool {
+        self.released == 0 && self.batch.rows() == 0 && self.guard.is_undecided(self.batch.rejects())
+    }
+
+    /// When the open batch closes by age.
+    pub(super) fn close_at(&self) -> Option<Instant> {
+        let deadline = self.batch.deadline()?;
+        let verdict = self.batch.opened_at().filter(|_| self.is_undecided()).map(|at| at + VERDICT);
+        Some(verdict.map_or(deadline, |verdict| deadline.max(verdict)))
+    }
+
+    /// Bad events that were held back are poison: they are read again, as only their number was kept.
+    pub(super) fn read_released(&mut self) {
+        self.released = self.batch.rejects();
+        let from = self.batch.forget();
+        self.seek(&from);
+    }
+
+    /// Every event fails for one reason: that is no poison, but a fault of the table, of the topic or of the producers.
+    fn stop_for(&mut self, common: &Common) {
+        let why = match common {
+            Common::Column(column) => format!(
+                "column {column} takes none of the last events; correct its type in the table, or what the events have \
+                 there; nothing is dropped meanwhile (KAFKA_DLQ_GUARD=off makes dead-letter records of them)"
+            ),
+            Common::Format(format) => format!(
+                "the topic's values are no events of the table: they look like {format}; correct KAFKA_TOPIC, the table, \
+                 or what is produced; nothing is dropped meanwhile (KAFKA_DLQ_GUARD=off makes dead-letter records of them)"
+            ),
+        };
+        error!("{why}");
         self.block(why);
+        self.guard.again();
         let from = self.batch.forget();
         self.seek(&from);
         let now = Instant::now();

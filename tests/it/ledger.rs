@@ -29,7 +29,7 @@ fn bad_records_refused_rows_and_tombstones_count_once() {
         let partition = part as i32 % PARTITIONS;
         let bad: Vec<Raw> = (0..20).map(|number| Raw::of(format!("no JSON {part} {number}"))).collect();
         write(partition, &bad);
-        write(partition, &[event(part, "refused"), Raw::of(r#"{"no_such_column": 1}"#)]);
+        write(partition, &[event(part, "refused"), Raw::of(r#"{"no_such_column": 1, "org_id": "o"}"#)]);
         write(partition, &tombstones);
     }
     let classes =

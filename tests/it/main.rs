@@ -27,6 +27,7 @@ mod doubt;
 mod doubt_handed_over;
 mod faults;
 mod first_row;
+mod foreign;
 mod grants;
 mod group_brokers;
 mod group_changes;
