@@ -41,6 +41,7 @@ fn walk(bytes: Vec<u8>) {
         high_watermark: 0,
         last_stable_offset: 0,
         log_start_offset: 0,
+        preferred_replica: -1,
         aborted: vec![(7, 3), (9, 0)],
         records: 0..total,
     };

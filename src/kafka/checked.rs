@@ -51,6 +51,13 @@ pub(super) fn fetch_fault(
     if start > fetch_offset {
         return Some(format!("its log starts at {start}, and it answers for offset {fetch_offset}"));
     }
+    if fetched.preferred_replica >= 0 && fetched.records.is_empty() {
+        return Some(format!(
+            "no records but a hint to read from broker {}, though no rack was given (see the broker's \
+             replica.selector.class)",
+            fetched.preferred_replica
+        ));
+    }
     // Compaction leaves gaps, but none beyond the end of the log.
     first_record
         .filter(|first| *first > end.max(fetch_offset))
@@ -116,6 +123,7 @@ mod tests {
             high_watermark: end,
             last_stable_offset: readable,
             log_start_offset: start,
+            preferred_replica: -1,
             aborted: Vec::new(),
             records: 0..0,
         };
@@ -124,6 +132,8 @@ mod tests {
         assert_eq!(fault(0, 10, 10, 5, Some(9)), None, "compaction leaves gaps");
         assert_eq!(fault(0, 10, 10, 10, Some(10)), None, "written after the end was looked at");
         assert_eq!(fault(-1, 10, 10, 5, None), None, "old brokers do not tell the start");
+        let hint = FetchedPartition { preferred_replica: 2, ..fetched(0, 10, 10) };
+        assert!(fetch_fault(&hint, 5, 1, None).is_some(), "ignored, no record would ever come");
         for (start, readable, end, at, first) in [
             (0, 10, -1, 5, None),
             (0, -1, 10, 5, None),

@@ -419,6 +419,9 @@ impl Consumer {
         if held {
             self.held.insert(partition, offset);
         }
+        if before != Some(offset) {
+            self.forget_damage(partition);
+        }
         self.positions.set(partition, offset);
         self.progress.send_modify(|progress| {
             progress.positions.insert(partition, offset);

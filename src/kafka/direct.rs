@@ -53,6 +53,10 @@ impl Direct {
             let (peer, api) = (peer.to_string(), api_name::<ApiVersionsRequest>());
             return Err(KafkaError::Code { peer, api, code: versions.error });
         }
+        if versions.ranges.is_empty() {
+            let (peer, api) = (peer.to_string(), api_name::<ApiVersionsRequest>());
+            return Err(KafkaError::Unasked { peer, api, what: "it lists no request".to_owned() });
+        }
         direct.versions = versions;
         Ok(direct)
     }

@@ -462,7 +462,11 @@ impl Fetcher {
 
     fn park_rewound(&mut self, rewind: Rewind, now: Instant) {
         let Rewind { partition, position, pause, blocked } = rewind;
-        self.parked.insert(partition, (Stage::At(position), now + pause));
+        let before = self.parked.insert(partition, (Stage::At(position), now + pause));
+        if before.is_some_and(|(stage, _)| stage.is_held()) {
+            // Its commit was acknowledged.
+            self.progress.send_if_modified(|progress| progress.readable([partition]));
+        }
         if let Some(why) = blocked {
             self.block(partition, why);
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::kafka::checked::missing;
 use crate::kafka::cluster::{Cluster, REQUEST_LIMIT};
 use crate::kafka::connection::Connection;
 use crate::kafka::error::KafkaError;
@@ -86,11 +87,15 @@ async fn read_partition(
         let (isolation, topic) = (settings.isolation, settings.topic.as_str());
         let request = ListOffsetsRequest { isolation, topic, partitions: &[(partition, -1)], timestamp };
         let listed = connection.request(request, REQUEST_LIMIT).await?;
-        let found = listed.partitions.first().ok_or_else(|| refused(connection, "ListOffsets", -1))?;
-        if found.error != 0 {
-            return Err(refused(connection, "ListOffsets", found.error).into());
+        let peer = || connection.peer().to_string();
+        let unasked = |what| KafkaError::Unasked { peer: peer(), api: "ListOffsets", what };
+        if listed.topics != [topic] || listed.partitions.len() != 1 {
+            return Err(unasked(format!("topics {:?}, partitions {:?}", listed.topics, listed.partitions)).into());
         }
-        *end = found.offset;
+        *end = listed.of(partition).map_err(|code| refused(connection, "ListOffsets", code))?;
+        if *end < 0 {
+            return Err(unasked(format!("the offset {end} of partition {partition}")).into());
+        }
     }
     let [start, end] = ends;
     let mut position = start.max(end.saturating_sub(i64::try_from(wanted).unwrap_or(i64::MAX)));
@@ -135,8 +140,16 @@ async fn fetch(
     };
     let buffer = connection.request(&request, REQUEST_LIMIT).await?;
     let peer = connection.peer().to_string();
-    let FetchAnswer { bytes, partitions, .. } =
-        FetchAnswer::decode(buffer).map_err(|cause| KafkaError::Malformed { peer, api: "Fetch", cause })?;
+    let FetchAnswer { bytes, partitions, .. } = FetchAnswer::decode(buffer).map_err(|cause| KafkaError::Malformed {
+        peer: peer.clone(),
+        api: "Fetch",
+        cause,
+    })?;
+    let answered = partitions.iter().map(|fetched| fetched.partition);
+    let unasked = |what| KafkaError::Unasked { peer: peer.clone(), api: "Fetch", what };
+    if !missing(&[partition], answered).map_err(unasked)?.is_empty() {
+        return Err(unasked(format!("it lacks partition {partition}")).into());
+    }
     if let Some(code) = partitions.iter().map(|fetched| fetched.error).find(|code| *code != 0) {
         return Err(refused(connection, "Fetch", code).into());
     }

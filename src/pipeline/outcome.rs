@@ -31,6 +31,9 @@ impl Pipeline {
             _ if !current => debug!(rows, "an insert of an earlier assignment is over"),
             Ended::Forgotten { why, on_wire_unknown } => {
                 warn!(rows, why, on_wire_unknown, "gave up an insert; its events will be read again");
+                if self.phase == Phase::Working {
+                    self.hold_back();
+                }
                 self.read_again(batch, &ranges, on_wire_unknown);
             }
             Ended::SchemaChanged { failure, on_wire_unknown } => {

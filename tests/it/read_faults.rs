@@ -8,7 +8,7 @@ use crate::harness::bench::SHIPPED;
 use crate::harness::tampered::{
     API_VERSIONS, Asked, FETCH, Fate, METADATA, Tampered, rename_fetched, set_fetch_errors,
 };
-use crate::harness::{Bench, ClickHouse, Consumer, Kafka, free_port, hold, pause};
+use crate::harness::{Bench, ClickHouse, Consumer, Kafka, free_port, hold, pause, same};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// Within which a fault is a reason, and its end the end of the reason; and what a busy machine takes beside.
@@ -144,8 +144,7 @@ fn metadata_of_a_broker_that_lags_behind_ends_no_fetches() {
         }
         Fate::Pass
     });
-    consumer.wait_log(LIMIT, &["another id"]);
-    assert!(lagged.load(Ordering::SeqCst));
+    consumer.wait(LIMIT, "a broker lagged behind", || same(lagged.load(Ordering::SeqCst), true));
     let second = bench.produce(1_000);
     bench.wait_rows(&consumer, 1_100, LIMIT);
     bench.wait_committed_to_the_end(&consumer, LIMIT);
@@ -179,4 +178,46 @@ fn a_broker_that_returns_at_another_address_is_read_there() {
     consumer.wait_health(200, NOTICED);
     consumer.stop();
     bench.assert_exactly_once(0..second.end);
+}
+
+#[test]
+fn long_a_coordinator_that_hangs_makes_no_loop_of_reading_again() {
+    let tampered = Tampered::start();
+    let bench = Bench::new("hanging", &tampered.kafka, ClickHouse::shared(), SHIPPED);
+    let bootstrap = tampered.bootstrap();
+    let env = [
+        ("KAFKA_BOOTSTRAP_SERVERS", bootstrap.as_str()),
+        ("BATCH_TIMEOUT_MS", "200"),
+        ("KAFKA_SESSION_TIMEOUT_MS", "6000"),
+        ("KAFKA_HEARTBEAT_INTERVAL_MS", "1000"),
+    ];
+    let consumer = bench.start(&env);
+    let load = bench.load(500);
+    bench.wait_rows(&consumer, 500, LIMIT);
+    // Everything of the group's is swallowed; the leaders answer.
+    tampered.tamper(|asked, _| if (8..=14).contains(&asked.key) { Fate::Silence } else { Fate::Pass });
+    consumer.wait_health(503, NOTICED);
+    // Beyond the session's end.
+    let began = Instant::now();
+    let (mut connections, mut requests, mut since) = (0, 0, began);
+    while began.elapsed() < hold(12) {
+        if began.elapsed() < Duration::from_secs(6) {
+            (connections, requests) = tampered.seen();
+            since = Instant::now();
+        }
+        pause(began);
+    }
+    let (more_connections, more_requests) = tampered.seen();
+    let each = |more: u64, before: u64| (more - before) as f64 / since.elapsed().as_secs_f64();
+    let rates = (each(more_connections, connections), each(more_requests, requests));
+    println!("{:.1} connections and {:.1} requests a second", rates.0, rates.1);
+    assert!(rates.0 < 4.0 && rates.1 < 60.0, "no pauses: {rates:?}");
+    tampered.pass();
+    let indices = load.stop();
+    bench.produced(&indices);
+    bench.wait_committed_to_the_end(&consumer, LIMIT);
+    consumer.wait_health(200, NOTICED);
+    consumer.stop();
+    let tally = bench.tally(indices);
+    assert_eq!((tally.missing, tally.foreign), (vec![], vec![]));
 }

@@ -77,6 +77,7 @@ fn answer(bytes: Vec<u8>, fetch_offset: i64) -> Answer {
         high_watermark: i64::MAX,
         last_stable_offset: i64::MAX,
         log_start_offset: 0,
+        preferred_replica: -1,
         aborted: Vec::new(),
         records: 0..bytes.len(),
     };

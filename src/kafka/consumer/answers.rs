@@ -68,15 +68,21 @@ impl Consumer {
         for section in &answer.sections {
             let partition = section.fetched.partition;
             if self.damage.get(&partition).is_some_and(|damage| damage.offset < section.fetch_offset) {
-                self.damage.remove(&partition);
-                self.progress.send_modify(|progress| {
-                    progress.blocked_partitions.remove(&partition);
-                });
+                self.forget_damage(partition);
             }
         }
         if !answer.sections.is_empty() {
             let decompressor = std::mem::take(&mut self.decompressor);
             self.reader = Some(AnswerReader::new(answer, decompressor, self.settings.batch_limit));
+        }
+    }
+
+    /// A partition is read elsewhere than where it could not be read.
+    pub(super) fn forget_damage(&mut self, partition: i32) {
+        if self.damage.remove(&partition).is_some() {
+            self.progress.send_modify(|progress| {
+                progress.blocked_partitions.remove(&partition);
+            });
         }
     }
 

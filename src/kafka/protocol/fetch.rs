@@ -189,6 +189,8 @@ pub struct FetchedPartition {
     pub last_stable_offset: i64,
     /// Its start.
     pub log_start_offset: i64,
+    /// The broker to read from instead (KIP-392), -1 without a hint: then no records come.
+    pub preferred_replica: i32,
     /// Aborted transactions: producer id, first offset.
     pub aborted: Vec<(i64, i64)>,
     /// Where its records lie in the answer's buffer.
@@ -269,7 +271,7 @@ impl Form {
             self.tags(reader)?;
             Ok(aborted)
         })?;
-        reader.i32()?; // preferred read replica: none without a rack id
+        let preferred_replica = reader.i32()?;
         let records = if self.flexible { reader.compact_nullable_bytes()? } else { reader.nullable_bytes()? };
         let records = records.unwrap_or(&[]);
         let end = self.total - reader.rest().len();
@@ -280,6 +282,7 @@ impl Form {
             high_watermark,
             last_stable_offset,
             log_start_offset,
+            preferred_replica,
             aborted,
             records: end - records.len()..end,
         })

@@ -59,6 +59,7 @@ fn reader(bytes: Vec<u8>, fetch_offset: i64, aborted: &[(i64, i64)], limit: usiz
         high_watermark: 0,
         last_stable_offset: 0,
         log_start_offset: 0,
+        preferred_replica: -1,
         aborted: aborted.to_vec(),
         records,
     };
