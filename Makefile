@@ -8,7 +8,7 @@ RELEASE := $(TARGET_DIR)/$(TARGET)/release
 # Tests of what the broker of KAFKA_VERSION lacks: KIP-848 before 4.0, SCRAM between ZooKeeper and 3.5, and here also several
 # brokers before KRaft.
 LACKING := $(if $(filter 2.% 3.%,$(KAFKA_VERSION)),members_of_the_new_protocol_come_and_go) \
-           $(if $(filter 2.%,$(KAFKA_VERSION)),brokers_die_and_restart_and_nothing_is_lost_or_doubled) \
+           $(if $(filter 2.%,$(KAFKA_VERSION)),brokers_die_and_restart_and_nothing_is_lost_or_doubled log_cuts::) \
            $(if $(filter 3.0.% 3.1.% 3.2.% 3.3.% 3.4.%,$(KAFKA_VERSION)),scram_logs_in)
 
 # Integration tests at a time.

@@ -95,6 +95,12 @@ pub fn lineage(position: &Position, asked: &EpochQuestion, answer: &EpochEnd, sa
         // None of the batches of the position's epoch is in this log.
         end = position.epoch_start.map_or(end, |start| end.min(start));
     }
+    // A leader never cuts its own epoch, and says so with a new one. One that came back in the same epoch with less than it
+    // had cannot tell from where on its log is another: nothing does.
+    let same_leader = answer.leader_epoch == asked.current_leader_epoch;
+    if end < position.offset && same_leader {
+        return Lineage::Unknown;
+    }
     if end < position.offset { Lineage::Cut { end, epoch: answer.leader_epoch } } else { Lineage::Whole }
 }
 
@@ -244,6 +250,7 @@ mod tests {
             // An unclean election and back: our epoch 5 never was in this log.
             (at(200, 5, Some(120)), 6, (4, 300), true, cut(120, 4)),
             (at(200, 5, Some(120)), 6, (5, 300), true, Lineage::Whole),
+            (at(200, 5, None), 5, (5, 150), true, Lineage::Unknown),
             (at(200, 5, None), 6, (-1, -1), true, Lineage::Unknown),
             (at(200, 5, None), UNKNOWN_EPOCH, (-1, -1), true, Lineage::Unknown),
             (at(200, 5, None), 4, (-1, -1), true, Lineage::Behind),

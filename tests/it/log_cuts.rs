@@ -113,6 +113,11 @@ fn an_unclean_election_hides_no_record_of_the_new_log() {
     fourth.stop();
 }
 
+/// A broker that dies together with the ZooKeeper it is registered with comes back in the same epoch.
+fn needs_new_epochs() {
+    needs_kafka((3, 0), "a leader epoch that grows when a single broker comes back");
+}
+
 /// What a partition's log has on the disk.
 fn log_file(bench: &Bench<'_>) -> PathBuf {
     bench.kafka.log_dir(&bench.topic, 0).join("00000000000000000000.log")
@@ -129,6 +134,7 @@ fn lose_the_ends(kafka: &Kafka, logs: &[(PathBuf, u64)]) {
 
 #[test]
 fn a_broker_that_dies_with_unflushed_data_costs_no_record_that_comes_after() {
+    needs_new_epochs();
     let kafka = Kafka::start(0);
     // Each reads on in another way: from where it stood, from a commit, from beyond the end of the shorter log, and from a
     // start at the end, where nothing was read.
@@ -176,6 +182,7 @@ fn a_broker_that_dies_with_unflushed_data_costs_no_record_that_comes_after() {
 
 #[test]
 fn a_batch_on_the_wire_is_committed_up_to_the_place_of_a_cut() {
+    needs_new_epochs();
     let (kafka, clickhouse) = (Kafka::start(0), ClickHouse::start("ingest", "sandarb"));
     let bench = Bench::bare("cut_amid", &kafka, &clickhouse);
     bench.create_table(SHIPPED);
