@@ -472,3 +472,7 @@ impl Fetcher {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "fetcher_tests.rs"]
+mod tests;
