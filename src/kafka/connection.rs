@@ -5,6 +5,7 @@
 
 use std::io::Cursor;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rskafka::client::{Credentials, SaslConfig};
@@ -71,6 +72,8 @@ pub struct Connection {
     peer: HostPort,
     max_answer: usize,
     round_trip: RoundTrip,
+    /// Something was answered, or a login taken: the peer talks to us.
+    known: AtomicBool,
 }
 
 impl Connection {
@@ -90,7 +93,8 @@ impl Connection {
             within(peer, options.round_trip.limit(options.limit), log_in(&messenger, sasl, peer)).await?;
         }
         let round_trip = options.round_trip.clone();
-        Ok(Self { messenger, lent, peer: peer.clone(), max_answer: options.max_answer, round_trip })
+        let known = AtomicBool::new(options.sasl.is_some());
+        Ok(Self { messenger, lent, peer: peer.clone(), max_answer: options.max_answer, round_trip, known })
     }
 
     /// The stream behind it, for requests of another framing. None may be under way.
@@ -119,16 +123,23 @@ impl Connection {
         match timeout(limit, self.messenger.request(request)).await {
             Ok(Ok(answer)) => {
                 self.round_trip.note(asked.elapsed());
+                self.known.store(true, Ordering::Relaxed);
                 Ok(answer)
             }
             Ok(Err(cause)) if is_too_large(&cause) => {
                 Err(KafkaError::AnswerTooLarge { peer: self.peer.to_string(), api, limit: self.max_answer })
             }
-            Ok(Err(cause)) => Err(KafkaError::Request { peer: self.peer.to_string(), api, cause: cause.to_string() }),
+            Ok(Err(cause)) => {
+                // A listener for logins answers the question for versions, and closes at anything else but a login.
+                let hint = if self.known.load(Ordering::Relaxed) { "" } else { NO_LOGIN };
+                Err(KafkaError::Request { peer: self.peer.to_string(), api, cause: format!("{cause}{hint}") })
+            }
             Err(_) => Err(KafkaError::TimedOut { peer: self.peer.to_string(), api, limit }),
         }
     }
 }
+
+const NO_LOGIN: &str = " (at the first request: a listener that wants a login does so; check KAFKA_SECURITY_PROTOCOL)";
 
 async fn within(
     peer: &HostPort,

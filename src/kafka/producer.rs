@@ -51,7 +51,7 @@ pub enum ProduceError {
         partition: i32,
     },
     /// Refused for another reason.
-    #[error("the topic {topic}: {} {text}", code_name(*.code))]
+    #[error("the topic {topic}: {} {text}{}", code_name(*.code), hint(*.code))]
     Refused {
         /// The topic.
         topic: String,
@@ -77,6 +77,15 @@ impl ProduceError {
     /// Whether it will hardly pass without a person.
     pub fn needs_a_person(&self) -> bool {
         matches!(self, Self::Forbidden { .. })
+    }
+}
+
+/// What a refusal that names no cause is mostly for.
+fn hint(code: i16) -> &'static str {
+    match code {
+        // INVALID_RECORD.
+        87 => " (a compacted topic takes no record without a key: give the topic cleanup.policy=delete)",
+        _ => "",
     }
 }
 

@@ -1,9 +1,13 @@
 //! What `check` says about deduplication, addresses and logins on a real server.
 
 use std::process::Command;
+use std::time::Duration;
+
+use serde_json::json;
 
 use crate::harness::bench::SHIPPED;
 use crate::harness::consumer::binary;
+use crate::harness::guarded::Guarded;
 use crate::harness::{Bench, ClickHouse, Kafka, free_port};
 
 /// The exit code and the lines of `check`.
@@ -86,4 +90,27 @@ fn passwords_and_names_keep_their_outer_blanks() {
     assert_eq!(code, Some(0), "{text}");
     let (code, _) = check(&bench, &[login[0], login[1], ("CLICKHOUSE_TABLE", "events")]);
     assert_eq!(code, Some(1), "another table");
+}
+
+#[test]
+fn a_listener_that_wants_a_login_is_named_to_who_has_none() {
+    let guarded = Guarded::shared();
+    let bench = Bench::new("nologin", &guarded.kafka, ClickHouse::shared(), SHIPPED);
+    let (code, text) = check(&bench, &[("KAFKA_BOOTSTRAP_SERVERS", &format!("127.0.0.1:{}", guarded.port))]);
+    assert_eq!(code, Some(1), "{text}");
+    has(&text, "FAIL brokers: ", &["wants a login", "KAFKA_SECURITY_PROTOCOL"]);
+}
+
+#[test]
+fn a_compacted_dead_letter_topic_that_takes_no_record_is_named() {
+    let bench = Bench::shared("compacted");
+    let dead_letters = format!("{}.dlq", bench.topic);
+    bench.kafka.create_topic_with(&dead_letters, 1, &json!({"cleanup.policy": "compact"}));
+    bench.kafka.produce(&bench.topic, 0, None, Some(b"no JSON"));
+    let consumer = bench.start(&[]);
+    consumer.wait(Duration::from_secs(60), "the reason", || {
+        let status = consumer.status()?.to_string();
+        let named = status.contains("(87)") && status.contains("cleanup.policy=delete");
+        if named { Ok(()) } else { Err(status) }
+    });
 }
