@@ -571,3 +571,28 @@ async fn codes_that_are_no_one_number_confirm_nothing() {
     assert_eq!(bench.stored_after().await, attempts);
     peer.requests(headers.len() + 1).await;
 }
+
+/// Answers each insert with what the query id before it would have been given.
+#[tokio::test]
+async fn the_answer_to_an_earlier_insert_confirms_no_other() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let mut ids: Vec<String> = Vec::new();
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = BufReader::new(stream);
+            while let Some(request) = read(&mut stream).await {
+                ids.push(request.parameter("query_id").to_owned());
+                // The second request gets the first one's answer once more.
+                let of = if ids.len() == 2 { &ids[0] } else { &ids[ids.len() - 1] };
+                let headers =
+                    format!("X-ClickHouse-Query-Id: {of}\r\nX-ClickHouse-Summary: {{\"written_rows\":\"3\"}}\r\n");
+                stream.write_all(answer("200 OK", &headers, "").as_bytes()).await.unwrap();
+            }
+        }
+    });
+    let mut bench = Bench::new(&[port]);
+    assert_eq!(bench.stored_after().await, 1);
+    assert_eq!(bench.stored_after().await, 2, "the first answer once more is none to the second insert");
+}

@@ -105,6 +105,8 @@ pub struct Answer {
     pub code: Option<u32>,
     /// Exception codes that are no one number: the header is something else, or says other than the text or its double.
     pub odd_code: Option<String>,
+    /// `X-ClickHouse-Query-Id`.
+    pub query_id: Option<String>,
     /// Bytes of the request's body.
     pub sent: usize,
     /// The answer came before the request had gone out whole, and the rest never will.
@@ -358,6 +360,7 @@ async fn read(response: Response<Incoming>) -> Result<(Answer, bool), hyper::Err
     let mut answer = Answer {
         status: head.status.as_u16(),
         written_rows: confirmed(&head.headers),
+        query_id: head.headers.get(QUERY_ID).and_then(|value| value.to_str().ok()).map(str::to_owned),
         retry_after: number(&head.headers, RETRY_AFTER.as_str()).map(Duration::from_secs),
         ..Answer::default()
     };
@@ -383,6 +386,7 @@ async fn read(response: Response<Incoming>) -> Result<(Answer, bool), hyper::Err
 }
 
 const EXCEPTION_CODE: &str = "x-clickhouse-exception-code";
+const QUERY_ID: &str = "x-clickhouse-query-id";
 const SUMMARY: &str = "x-clickhouse-summary";
 
 /// The one exception code of an answer, where it has one. Whatever else stands there may be anything but a success.

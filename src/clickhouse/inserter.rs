@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::asking;
 use super::block::{Block, quoted, statement};
-use super::client::Client;
+use super::client::{Answer, Client};
 use super::error::{Failure, Outcome};
 use super::prober::{Prober, probe};
 use super::schema::{Dedup, DescribeError, Schema, describe};
@@ -360,9 +360,22 @@ impl Inserter {
         }
         parameters.extend(self.settings(schema, &seconds));
         match self.client.send(&parameters, block.body.clone()).await {
-            Ok(answer) => Failure::of_insert(&answer, block.rows),
+            Ok(mut answer) => {
+                if self.is_anothers(&answer, &query_id) {
+                    // Whatever it confirms, it is not these rows.
+                    answer.written_rows = None;
+                }
+                Failure::of_insert(&answer, block.rows)
+            }
             Err(cause) => Some(cause.into()),
         }
+    }
+
+    /// Whether an answer is the one to an earlier insert of this process, doubled or late on the way. A proxy may give
+    /// queries ids of its own, so that any other id says nothing.
+    fn is_anothers(&self, answer: &Answer, query_id: &str) -> bool {
+        let ours = format!("-{:x}-", self.nonce);
+        answer.query_id.as_ref().is_some_and(|id| id != query_id && id.contains(&ours))
     }
 
     /// A retry of unknown outcome goes where the first went, unless the table's replicas share what they know of
