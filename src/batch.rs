@@ -211,6 +211,11 @@ impl Batch {
         self.rows.len()
     }
 
+    /// The event_id of each row, empty where it has none; nothing where the table has no such column.
+    pub fn event_ids(&self) -> Vec<String> {
+        self.rows.event_ids()
+    }
+
     /// Closes it: what it held goes out as one block, and it is empty again.
     pub fn close(&mut self, why: Why) -> Closed {
         let ranges = std::mem::take(&mut self.ranges);

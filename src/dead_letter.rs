@@ -83,6 +83,18 @@ impl Letter {
         }
     }
 
+    /// The record.
+    pub fn record(&self) -> Record<'_> {
+        Record {
+            partition: self.partition,
+            offset: self.offset,
+            timestamp: self.timestamp,
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+            headers: &self.headers,
+        }
+    }
+
     /// The same for another reason.
     pub fn because(self, reason: Reason) -> Self {
         Self { reason, ..self }

@@ -13,6 +13,9 @@ use crate::offsets::{Range, Ranges};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     spans: Vec<Span>,
+    /// Rows of it may be stored under tokens that nobody knows any more: the table is asked for them before anything of it
+    /// is sent.
+    asks: bool,
 }
 
 /// One run.
@@ -35,13 +38,30 @@ impl Span {
 impl Part {
     /// These runs.
     pub fn new(spans: Vec<Span>) -> Self {
-        Self { spans }
+        Self { spans, asks: false }
     }
 
     /// A whole batch.
     pub fn of(ranges: &Ranges) -> Self {
         let span = |(partition, range): (i32, Range)| Span { partition, first: range.first, next: range.next };
-        Self { spans: ranges.iter().map(span).collect() }
+        Self::new(ranges.iter().map(span).collect())
+    }
+
+    /// The same, of which the table is asked first.
+    #[must_use]
+    pub fn asking(&self) -> Self {
+        Self { spans: self.spans.clone(), asks: true }
+    }
+
+    /// The same, which is sent as it is.
+    #[must_use]
+    pub fn sending(&self) -> Self {
+        Self { spans: self.spans.clone(), asks: false }
+    }
+
+    /// Whether the table is to be asked which rows of it are there.
+    pub fn asks(&self) -> bool {
+        self.asks
     }
 
     /// Its runs.
@@ -73,7 +93,7 @@ impl Part {
                 tail.push(Span { first: middle, ..*span });
             }
         }
-        Some([Self { spans: head }, Self { spans: tail }])
+        Some([Self::new(head), Self::new(tail)])
     }
 
     /// Whether this place lies in it.
@@ -100,13 +120,16 @@ impl Part {
     }
 }
 
-/// Parts as text, like `0:5k+8c,1:0+a/3:1+2`: parts between slashes; of each run partition, first offset and length,
-/// in base 36.
+/// Parts as text, like `0:5k+8c,1:0+a/?3:1+2`: parts between slashes, a question mark before one that the table is asked
+/// for; of each run partition, first offset and length, in base 36.
 pub fn to_text(parts: &[Part]) -> String {
     let mut text = String::new();
     for (at, part) in parts.iter().enumerate() {
         if at > 0 {
             text.push('/');
+        }
+        if part.asks {
+            text.push('?');
         }
         for (at, span) in part.spans.iter().enumerate() {
             if at > 0 {
@@ -134,7 +157,10 @@ pub fn parse(text: &str) -> Option<Vec<Part>> {
         let (first, length) = (number(first)?, number(length)?);
         Some(Span { partition: i32::try_from(number(partition)?).ok()?, first, next: first.checked_add(length)? })
     };
-    let part = |text: &str| Some(Part { spans: text.split(',').map(span).collect::<Option<_>>()? });
+    let part = |text: &str| {
+        let (asks, text) = text.strip_prefix('?').map_or((false, text), |rest| (true, rest));
+        Some(Part { spans: text.split(',').map(span).collect::<Option<_>>()?, asks })
+    };
     text.split('/').map(part).collect()
 }
 
@@ -190,6 +216,10 @@ pub fn plan(noted: &[Noted<'_>]) -> Option<Plan> {
             }
         }
     }
+    // Where the table is asked for some, tokens tell nothing of what overlaps them: rows may be stored with either.
+    if parts.iter().any(Part::asks) {
+        parts.iter_mut().for_each(|part| part.asks = true);
+    }
     let mut own = BTreeMap::new();
     let mut gaps = Vec::new();
     for Noted { partition, committed, .. } in noted {
@@ -209,7 +239,7 @@ pub fn plan(noted: &[Noted<'_>]) -> Option<Plan> {
         }
     }
     if !gaps.is_empty() {
-        parts.push(Part { spans: gaps });
+        parts.push(Part::new(gaps));
     }
     (!parts.is_empty()).then_some(Plan { parts, own })
 }
@@ -297,7 +327,8 @@ mod tests {
         #[test]
         fn any_part_comes_back(spans in prop::collection::vec((0..i32::MAX, 0..i64::MAX / 2, 0..i64::MAX / 2), 1..20)) {
             let spans = spans.into_iter().map(|(partition, first, length)| Span { partition, first, next: first + length });
-            let parts = vec![Part::new(spans.collect())];
+            let sent = Part::new(spans.collect());
+            let parts = vec![sent.asking(), sent];
             prop_assert_eq!(parse(&to_text(&parts)), Some(parts));
         }
 

@@ -152,6 +152,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             compression: config.clickhouse.compression,
         },
         guard: config.kafka.dead_letter_guard,
+        insert_limit: config.clickhouse.timeout,
     };
     let running = Pipeline::new(settings, consumer, inserter, dead_letters, schema, pipeline).run(stop.clone());
     let limit = config.shutdown_timeout;

@@ -20,7 +20,8 @@ pub enum Outcome {
     Overloaded,
     /// The table is no longer what the batch was encoded for.
     SchemaChanged,
-    /// At least one row cannot be stored, and none was.
+    /// The server refuses what is in the batch. Whether rows or the table are at fault is found by repetition, and what is
+    /// stored all the same by [`Failure::nothing_stored`] and by asking the table.
     BadRows,
     /// Nothing will go in until a person acts: keep everything, say so, keep trying.
     Misconfigured,
@@ -181,6 +182,25 @@ impl Failure {
         matches!(&self.cause, Cause::Unconfirmed { text, .. } if text.is_empty()) && !self.nothing_stored
     }
 
+    /// Whether the server had begun to answer before it failed: how far it came is unknown.
+    pub fn is_in_a_200(&self) -> bool {
+        matches!(self.cause, Cause::Server { status: 200, .. })
+    }
+
+    /// The row of the block that the text names, from 0 on. To be verified: texts are made for people.
+    pub fn named_row(&self) -> Option<usize> {
+        let Cause::Server { text, .. } = &self.cause else { return None };
+        let (_, rest) = text.split_once(VIOLATED)?;
+        let digits = rest.trim_start();
+        let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+        digits.get(..end)?.parse::<usize>().ok()?.checked_sub(1)
+    }
+
+    /// Whether a shard of a Distributed table says it: it is another table there, and other shards may have stored rows.
+    pub fn is_of_a_shard(&self) -> bool {
+        matches!(&self.cause, Cause::Server { text, .. } if SHARD.iter().any(|words| text.contains(words)))
+    }
+
     /// Nobody listens at the address: no request is under way there any more.
     pub fn is_refused(&self) -> bool {
         matches!(&self.cause, Cause::Client(ClientError::Connect(ConnectError::Dial(cause))) if cause.is_refused())
@@ -204,11 +224,11 @@ impl Failure {
                 "let what stands between this program and ClickHouse pass the header X-ClickHouse-Summary with its \
                  written_rows"
             }
-            Cause::Server { code: DENIED, text, .. } if text.contains(VIEW) => {
+            Cause::Server { code: DENIED, text, .. } if is_of_view(text) => {
                 "grant the user what the view reads, or give the view SQL SECURITY DEFINER; the table itself may hold the \
                  rows already"
             }
-            Cause::Server { text, .. } if text.contains(VIEW) => {
+            Cause::Server { text, .. } if is_of_view(text) => {
                 "repair the materialized view; the table itself may hold the rows already"
             }
             Cause::Server { code, .. } => cure(*code),
@@ -262,37 +282,50 @@ fn quota_ends_in(text: &str, now: SystemTime) -> Option<Duration> {
 
 /// In the text of whatever a materialized view throws: the table itself holds the rows by then.
 const VIEW: &str = "while pushing to view";
+
+/// Whether a text is of a view: its words end the text. In the middle they may be a row's own, as values are quoted there.
+fn is_of_view(text: &str) -> bool {
+    text.rsplit_once(VIEW).is_some_and(|(_, tail)| !tail.contains(['\'', '"']))
+}
+
 /// Refused logins.
 const LOGIN: [u32; 6] = [192, 193, 194, 195, 516, 720];
 
-/// The table: outcome, and whether the code proves that nothing was stored.
+/// In the text of a violated constraint, before the number of a row. Constraints are looked at before a part is written.
+const VIOLATED: &str = "is violated at row ";
+/// In the texts of refusals that come from a shard.
+const SHARD: [&str; 2] = ["Insertion status:", "Received from "];
+
+/// The table: outcome, and whether the answer by itself proves that nothing was stored. It names the kinds that are about
+/// the service (and no others): every number that it does not name may be thrown by an expression of the table over a
+/// row, and is judged by repetition.
 fn judge(code: u32, text: &str) -> (Outcome, bool) {
-    if text.contains(VIEW) {
+    if is_of_view(text) {
         return (Outcome::Misconfigured, false);
     }
     match code {
         // INSERT_WAS_DEDUPLICATED.
         389 => (Outcome::Stored, false),
-        // Columns gone, renamed, made MATERIALIZED, or of another type.
-        8 | 10 | 16 | 20 | 44 | 47 | 50 | 53 | 70 => (Outcome::SchemaChanged, true),
-        117 if text.contains("Unknown column with name") => (Outcome::SchemaChanged, true),
+        // Columns gone, renamed, made MATERIALIZED, or of another type: so it may be, the table is asked.
+        8 | 10 | 16 | 20 | 44 | 47 | 50 | 53 | 70 => (Outcome::SchemaChanged, false),
+        117 if text.contains("Unknown column with name") => (Outcome::SchemaChanged, false),
         // The number of partitions in one block, which has the same code as too many parts.
         252 if text.contains("partitions for single INSERT block") => (Outcome::BadRows, true),
-        // Values that the table's types, constraints or Enums do not take.
-        6 | 38 | 41 | 69 | 72 | 117 | 130 | 321 | 349 | 376 | 407 | 441 | 469 | 563 | 675 | 676 | 691 => {
-            (Outcome::BadRows, true)
-        }
+        469 if text.contains(VIOLATED) => (Outcome::BadRows, !SHARD.iter().any(|words| text.contains(words))),
         // Refused before anything was written: parts, concurrent queries, sessions, connections, quotas.
         201 | 202 | 203 | 252 | 290 | 700 | 745 | 749 => (Outcome::Overloaded, true),
         // Memory, threads, mutations, a Distributed table's backlog: met on the way.
         241 | 364 | 439 | 574 | 692 => (Outcome::Overloaded, false),
-        // Login, rights, settings, a statement or a table that cannot take inserts, no table.
-        36 | 48 | 60 | 62 | 73 | 81 | 115 | 164 | 192..=195 | 218 | 344 | 381 | 452 | 497 | 516 | 720 | 741 => {
-            (Outcome::Misconfigured, true)
-        }
-        // Everything else, known (Keeper, network, shutdown, disk, a body broken on the way) or not: it may pass, and
-        // the rows may have been stored.
-        _ => (Outcome::Retry, false),
+        // Login, rights, settings, no table or no cluster.
+        60 | 81 | 115 | 164 | 192..=195 | 218 | 452 | 497 | 516 | 701 | 720 | 741 => (Outcome::Misconfigured, true),
+        // Time and network.
+        95 | 96 | 159 | 160 | 198 | 209 | 210 | 279 | 394 | 412 | 425 | 519 => (Outcome::Retry, false),
+        // Keeper and replicas; an outcome that the server itself does not know; an earlier attempt that still runs.
+        216 | 225 | 236 | 242 | 244 | 254 | 285 | 286 | 289 | 319 | 341 | 384 | 415 | 473 | 529 | 659 | 734 | 735
+        | 738 | 999 => (Outcome::Retry, false),
+        // Disk and object storage; a body damaged on the way.
+        40 | 74..=76 | 89 | 173 | 243 | 271 | 354 | 499 | 561 | 618 | 1000 => (Outcome::Retry, false),
+        _ => (Outcome::BadRows, false),
     }
 }
 

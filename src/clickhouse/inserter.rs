@@ -1,5 +1,7 @@
 //! Gets blocks into the table: the retry loop around one insert, and the questions asked beside it.
 
+mod refusal;
+
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use super::asking;
 use super::block::{Block, quoted, statement};
 use super::client::{Answer, Client};
 use super::error::{Failure, Outcome};
+use super::evidence::Parts;
 use super::prober::{Prober, probe};
 use super::schema::{Dedup, DescribeError, Schema, describe};
 use super::settings::{self, MAX_EXECUTION_TIME, TOKEN};
@@ -50,19 +53,23 @@ pub enum Ended {
         /// An attempt may have stored the rows, or may still.
         on_wire_unknown: bool,
     },
-    /// The table is no longer what the block was made for: describe it, encode anew.
+    /// The table is no longer what the block was made for: describe it, encode anew. Or rows are refused with a code that
+    /// usually means this.
     SchemaChanged {
         /// What the server said.
         failure: Failure,
-        /// An earlier attempt may have stored the rows.
-        on_wire_unknown: bool,
+        /// Some of the rows may be stored: the table can be asked which, from then on. `None` when none is.
+        ask_at: Option<Instant>,
+        /// An insert of no rows into these columns is refused with the same code: rows are not at fault.
+        without_rows: bool,
     },
-    /// At least one row cannot be stored, and this attempt stored none.
+    /// The server refuses what is in the block.
     BadRows {
         /// What the server said.
         failure: Failure,
-        /// An earlier attempt may have stored the rows: then they must not be split.
-        on_wire_unknown: bool,
+        /// Some of the rows may be stored: the table can be asked which, from then on. `None` when none is; only then may
+        /// they be split.
+        ask_at: Option<Instant>,
     },
 }
 
@@ -82,6 +89,12 @@ pub struct Inserter {
     shared: bool,
     /// Settings that only tune, and that the user's profile does not let us change.
     left_out: BTreeSet<&'static str>,
+    /// The table could not be described when it was asked for last.
+    missing: bool,
+    /// Refused rows are looked for: that the table takes inserts as such has been seen.
+    searching: bool,
+    /// What a refusal may leave stored, and when that was asked.
+    parts: Option<(Instant, Parts)>,
 }
 
 impl Inserter {
@@ -105,6 +118,9 @@ impl Inserter {
             stay: false,
             shared: false,
             left_out: BTreeSet::new(),
+            missing: false,
+            searching: false,
+            parts: None,
         })
     }
 
@@ -138,7 +154,10 @@ impl Inserter {
             progress.failure = described.as_ref().err().filter(|_| !connected).map(ToString::to_string);
             match &described {
                 Ok(schema) => {
-                    progress.blocked = None;
+                    // What an insert was refused for lasts until one is stored.
+                    if self.missing {
+                        progress.blocked = None;
+                    }
                     progress.dedup = Some(schema.dedup.to_string());
                 }
                 // Passes by itself, or shows with the next insert.
@@ -146,6 +165,11 @@ impl Inserter {
                 Err(cause) => progress.blocked = Some(format!("nothing can be stored: {cause}")),
             }
         });
+        self.missing = match &described {
+            Ok(_) => false,
+            Err(DescribeError::Failed(Failure { outcome: Outcome::Retry | Outcome::Overloaded, .. })) => self.missing,
+            Err(_) => true,
+        };
         described.map(Arc::new)
     }
 
@@ -264,29 +288,37 @@ impl Inserter {
             let mut progress = self.progress.subscribe();
             let returned = progress.borrow().returned;
             let sent = Instant::now();
-            let Some(failure) = self.attempt(insert, tries.made).await else {
+            let Some(mut failure) = self.attempt(insert, tries.made).await else {
                 self.stored(&insert.block, sent.elapsed());
                 if tries.made > 1 {
                     tracing::info!(attempts = tries.made, rows = insert.block.rows, "the insert went through");
                 }
                 return Ended::Stored { rows: insert.block.rows, took: started.elapsed(), attempts: tries.made };
             };
-            self.client.disconnect();
             if self.leave_out(&failure) {
+                self.client.disconnect();
                 continue;
             }
-            // What earlier attempts may have done decides with this one's failure; only then does this one count.
-            let on_wire_unknown = tries.unknown;
-            match failure.outcome {
-                Outcome::SchemaChanged => {
+            let refused = matches!(failure.outcome, Outcome::SchemaChanged | Outcome::BadRows);
+            if !refused || failure.is_in_a_200() {
+                self.client.disconnect();
+            }
+            if refused {
+                let without_rows = self.is_refused_without_rows(insert, &failure).await;
+                failure.nothing_stored = failure.nothing_stored || self.proves_nothing_stored(insert, &failure).await;
+                let ask_at = tries.ask_at(&failure, self.config.timeout);
+                if failure.outcome == Outcome::SchemaChanged {
                     self.failed(&failure, None);
-                    return Ended::SchemaChanged { failure, on_wire_unknown };
+                    return Ended::SchemaChanged { failure, ask_at, without_rows };
                 }
-                Outcome::BadRows if failure.nothing_stored => {
+                if !without_rows {
                     self.failed(&failure, None);
-                    return Ended::BadRows { failure, on_wire_unknown };
+                    return Ended::BadRows { failure, ask_at };
                 }
-                _ => {}
+                failure.outcome = Outcome::Misconfigured;
+            }
+            if !failure.nothing_stored {
+                tries.doubtful_at = Some(sent);
             }
             tries.note_refusal(&failure);
             self.choose_address(&mut tries, &failure, insert);

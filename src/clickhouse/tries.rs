@@ -31,6 +31,8 @@ pub(super) struct Tries {
     pub(super) made: u32,
     /// One of them may have stored the rows, or may still.
     pub(super) unknown: bool,
+    /// When the last of those was sent.
+    pub(super) doubtful_at: Option<Instant>,
     pub(super) pinned: bool,
     /// Since when nobody has listened there, without anything else in between.
     refused_since: Option<Instant>,
@@ -44,6 +46,7 @@ impl Tries {
         Self {
             made: 0,
             unknown: false,
+            doubtful_at: None,
             pinned: false,
             refused_since: None,
             usual: Backoff::new(FIRST_PAUSE, MAX_PAUSE),
@@ -54,6 +57,13 @@ impl Tries {
 
     pub(super) fn forgotten(&self, why: &'static str) -> Ended {
         Ended::Forgotten { why, on_wire_unknown: self.unknown }
+    }
+
+    /// From when on the table can be asked what it holds of a refused insert: an attempt whose answer did not come may
+    /// still be under way there, for as long as the server was told to work on it.
+    pub(super) fn ask_at(&self, failure: &Failure, limit: Duration) -> Option<Instant> {
+        let earlier = self.doubtful_at.map(|at| at + limit);
+        if failure.nothing_stored { earlier } else { earlier.max(Some(Instant::now())) }
     }
 
     pub(super) fn note_refusal(&mut self, failure: &Failure) {

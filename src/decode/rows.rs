@@ -15,6 +15,7 @@ use super::value::{MAX_DEPTH, push_moment, push_uuid, set_moment, trimmed};
 use super::visit::{Keys, Walk};
 use crate::clickhouse::block::Block;
 use crate::clickhouse::compress::Frames;
+use crate::clickhouse::presence::EVENT_ID;
 use crate::clickhouse::schema::{Schema, SchemaColumn};
 use crate::clickhouse::types::DataType;
 use crate::columns::{Cells, Column, Missing};
@@ -248,6 +249,27 @@ impl Rows {
         self.fast = false;
     }
 
+    /// The event_id of each row as the server writes it; empty where a row has none. Nothing without such a column.
+    pub fn event_ids(&self) -> Vec<String> {
+        let at = self.schema.columns.iter().position(|column| column.name == EVENT_ID);
+        let Some(cells) = at.and_then(|at| self.cells.get(at)) else { return Vec::new() };
+        let mut bytes = Vec::new();
+        match cells.column() {
+            Column::Uuid(_) => {
+                cells.column().encode(None, 0..self.rows, &mut |part| bytes.extend_from_slice(part));
+                let half = |half: &[u8]| half.try_into().map_or(0, u64::from_le_bytes);
+                let text =
+                    |id: &[u8]| id.split_at_checked(8).map(|(high, low)| Uuid::from_u64_pair(half(high), half(low)));
+                bytes.chunks(16).map(|id| text(id).map_or_else(String::new, |id| id.to_string())).collect()
+            }
+            Column::String(_) => {
+                cells.column().encode(None, 0..self.rows, &mut |part| bytes.extend_from_slice(part));
+                texts(&bytes)
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Encodes the rows and starts over, as [`Rows::clear`] does. `now` becomes their ingested_at.
     pub fn encode(&mut self, now: SystemTime) -> Block {
         let now = Moment::from_clock(now);
@@ -434,6 +456,26 @@ fn cells_of(column: &SchemaColumn, ours: bool) -> Cells {
         missing => missing,
     };
     Cells::new(&column.data_type, missing)
+}
+
+/// Strings in wire form; one that is no UTF-8 is taken as empty.
+fn texts(mut bytes: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    while !bytes.is_empty() {
+        let (mut length, mut shift) = (0_usize, 0_u32);
+        while let Some((first, rest)) = bytes.split_first() {
+            bytes = rest;
+            length |= usize::from(first & 0x7f).checked_shl(shift).unwrap_or(0);
+            shift += 7;
+            if first & 0x80 == 0 {
+                break;
+            }
+        }
+        let (text, rest) = bytes.split_at_checked(length).unwrap_or((bytes, &[]));
+        bytes = rest;
+        found.push(std::str::from_utf8(text).map_or_else(|_| String::new(), str::to_owned));
+    }
+    found
 }
 
 fn give_id(column: &mut Column, origin: &Origin, place: &Place) -> bool {

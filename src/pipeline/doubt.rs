@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::isolation::Isolation;
+use super::isolation::{Isolation, Stand};
 use super::{Headway, Job, Phase, Pipeline, Search, Slot};
 use crate::clickhouse::schema::Dedup;
 use crate::ledger::Tallies;
@@ -44,17 +44,26 @@ impl Pipeline {
             ranges.passed(*partition, *from, *resume);
         }
         self.tracker.closed(batch, &ranges, Tallies::new());
+        // An insert of the earlier owner may still be under way.
+        let (now, ask_at) = (Instant::now(), Instant::now() + self.settings.insert_limit);
+        let stand = |part: Part| {
+            let stand = if part.asks() { Stand::Ask(ask_at) } else { Stand::Maybe(ask_at) };
+            (part.sending(), stand)
+        };
+        let parts = plan.parts.into_iter().map(stand);
         self.isolation = Some(Search {
-            isolation: Isolation::of(batch, plan.parts),
+            isolation: Isolation::of(batch, parts, self.budget(), now),
             from: plan.own.iter().map(|(partition, (from, _))| (*partition, *from)).collect(),
             resume: plan.own.iter().map(|(partition, (_, resume))| (*partition, *resume)).collect(),
-            inherited: Some(Headway { behind: i64::MAX, since: Instant::now() }),
+            inherited: Some(Headway { behind: i64::MAX, since: now }),
+            cause: None,
         });
     }
 
     /// Reads a batch that may be stored again, with its ranges, before anything else.
     pub(super) fn send_again(&mut self, batch: u64, ranges: &Ranges) {
-        self.search(Isolation::of_own(batch, ranges), ranges);
+        let (now, ask_at) = (Instant::now(), Instant::now() + self.settings.insert_limit);
+        self.search(Isolation::of_own(batch, ranges, Stand::Maybe(ask_at), self.budget(), now), ranges);
         if self.hold_until.is_none() {
             self.hold_back();
         }
@@ -64,7 +73,12 @@ impl Pipeline {
         let mut resume = self.forget_unsent();
         resume.extend(ranges.iter().map(|(partition, range)| (partition, range.next)));
         let from = ranges.iter().map(|(partition, range)| (partition, range.first)).collect();
-        self.isolation = Some(Search { isolation, from, resume, inherited: None });
+        self.isolation = Some(Search { isolation, from, resume, inherited: None, cause: None });
+    }
+
+    /// Bytes of records that a search may hold: the open batch is empty meanwhile.
+    pub(super) fn budget(&self) -> usize {
+        self.settings.shape.bytes / 2
     }
 
     /// When a reading will have stood still for too long.
@@ -102,7 +116,7 @@ impl Pipeline {
 
     /// Goes back to reading as if nothing had been sent, after a cut of `moved` where that goes on.
     fn give_up_search(&mut self, why: &str, moved: Option<i32>) {
-        let Some(Search { isolation, from, mut resume, inherited }) = self.isolation.take() else { return };
+        let Some(Search { isolation, from, mut resume, inherited, .. }) = self.isolation.take() else { return };
         warn!(why, "what may be stored cannot be sent again as it was; it is read anew and may be stored twice");
         self.forget(isolation.batch);
         resume.extend(from);
@@ -148,8 +162,10 @@ impl Pipeline {
                 Job::Insert(sent) if sent.era == self.era && self.is_whole(sent.batch, &sent.ranges) => {
                     parts.push(Part::of(&sent.ranges));
                 }
-                Job::Part { era, rest, .. } if *era == self.era => parts.push(rest.part().clone()),
-                Job::Insert(_) | Job::Part { .. } | Job::Ask => {}
+                Job::Part { era, rest, .. } | Job::Presence { era, rest } if *era == self.era => {
+                    parts.push(rest.part().clone());
+                }
+                Job::Insert(_) | Job::Part { .. } | Job::Presence { .. } | Job::Ask => {}
             },
             Slot::Here(_) | Slot::Empty => {}
         }

@@ -12,6 +12,7 @@ mod outcome;
 mod reading;
 mod refused;
 mod seen;
+mod slot;
 mod uncommitted;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,13 +20,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 use crate::backoff::Backoff;
 use crate::batch::{Batch, Closed, Shape, Why};
-use crate::clickhouse::inserter::{Ended, Insert, Inserter};
+use crate::clickhouse::inserter::{Insert, Inserter};
 use crate::clickhouse::schema::{DescribeError, Schema};
 use crate::dead_letter::{DeadLetters, Letter};
 use crate::decode::Origin;
@@ -37,9 +37,11 @@ use crate::progress::PipelineProgress;
 use crate::shutdown::{Stop, requested};
 
 use guard::Guard;
-use isolation::{Isolation, Rest};
+use isolation::{Isolation, Task};
 use mail::Mailbox;
+use refused::SchemaRefusal;
 use seen::Seen;
+use slot::{Done, Job, Slot, back};
 use uncommitted::{MAX_UNCOMMITTED, Uncommitted};
 
 /// What the loop is told.
@@ -51,6 +53,8 @@ pub struct PipelineSettings {
     pub shape: Shape,
     /// Whether it stops when nearly everything is bad, rather than put it aside.
     pub guard: bool,
+    /// How long an insert given up may still be under way at the server (`CLICKHOUSE_TIMEOUT_MS`).
+    pub insert_limit: Duration,
 }
 
 /// The loop and all it owns.
@@ -71,6 +75,10 @@ pub struct Pipeline {
     uncommitted: Uncommitted,
     /// Parts that may be stored, once the partitions are being given away.
     doubts: Vec<Part>,
+    /// A code that usually means that the table's columns have changed, seen last.
+    schema_refusal: Option<SchemaRefusal>,
+    /// The table has taken rows since the start.
+    takes_rows: bool,
     mailbox: Mailbox,
     guard: Guard,
     /// So many bad events are read again after they were held back, and are now put aside.
@@ -117,6 +125,8 @@ struct Search {
     resume: BTreeMap<i32, i64>,
     /// How the reading of what an earlier owner sent gets on; `None` when it was this one.
     inherited: Option<Headway>,
+    /// What the server said when it refused rows first.
+    cause: Option<String>,
 }
 
 /// How far a reading is: it must not wait for ever for what is not there.
@@ -149,47 +159,6 @@ struct Sent {
     rows: u64,
     /// Of the body.
     bytes: usize,
-}
-
-/// The inserter is here, or away with a job.
-#[derive(Debug)]
-enum Slot {
-    Here(Box<Inserter>),
-    Away {
-        job: JoinHandle<(Box<Inserter>, Done)>,
-        what: Box<Job>,
-    },
-    /// Only while it changes hands.
-    Empty,
-}
-
-#[derive(Debug)]
-enum Job {
-    Insert(Sent),
-    /// A part of a batch whose refused rows are looked for.
-    Part {
-        era: u64,
-        rest: Rest,
-        bytes: usize,
-    },
-    Ask,
-}
-
-impl Job {
-    /// Bytes of the body that is on the wire.
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Insert(Sent { bytes, .. }) | Self::Part { bytes, .. } => *bytes,
-            Self::Ask => 0,
-        }
-    }
-}
-
-#[derive(Debug)]
-enum Done {
-    Insert(Ended),
-    Described(Result<Arc<Schema>, DescribeError>),
-    Probed,
 }
 
 /// Events read in one go, before other tasks get the thread; and the bytes of their values.
@@ -225,6 +194,8 @@ impl Pipeline {
             unsettled: BTreeMap::new(),
             uncommitted: Uncommitted::default(),
             doubts: Vec::new(),
+            schema_refusal: None,
+            takes_rows: false,
             mailbox: Mailbox::new(dead_letters),
             guard: Guard::new(settings.guard),
             released: 0,
@@ -368,10 +339,15 @@ impl Pipeline {
             }
             return;
         }
-        let (job, insert) = if let Some(search) = &mut self.isolation {
-            let Some(built) = search.isolation.next_insert() else { return };
-            let bytes = built.insert.block.body.len();
-            (Job::Part { era: self.era, rest: built.rest, bytes }, built.insert)
+        let (job, insert) = if self.isolation.is_some() {
+            match self.next_of_search() {
+                Some(Task::Send(built)) => {
+                    let bytes = built.insert.block.body.len();
+                    (Job::Part { era: self.era, rest: built.rest, bytes }, built.insert)
+                }
+                Some(Task::Ask(question, rest)) => return self.ask_presence(question, rest),
+                None => return,
+            }
         } else {
             if self.is_full() {
                 return;
@@ -399,6 +375,7 @@ impl Pipeline {
             // A task of its own: an insert must not be cut short because something else happens.
             Slot::Here(mut inserter) => {
                 inserter.stay(self.isolation.as_ref().is_some_and(|search| search.isolation.is_in_doubt()));
+                inserter.searching(self.isolation.is_some());
                 self.slot = Slot::Away { job: tokio::spawn(work(inserter)), what: Box::new(what) };
             }
             other => self.slot = other,
@@ -414,8 +391,9 @@ impl Pipeline {
         match (what, done) {
             (Job::Insert(sent), Done::Insert(ended)) => self.inserted(sent, ended),
             (Job::Part { era, rest, .. }, Done::Insert(ended)) => self.part_ended(era, rest, ended),
+            (Job::Presence { era, rest }, Done::Present(present)) => self.presence(era, rest, present),
             (_, Done::Described(described)) => self.described(described),
-            (_, Done::Probed | Done::Insert(_)) => {}
+            (_, Done::Probed | Done::Insert(_) | Done::Present(_)) => {}
         }
         self.tell_memory();
     }
@@ -466,7 +444,7 @@ impl Pipeline {
                     self.seek(&from);
                 }
             }
-            Ok(_) => {}
+            Ok(_) => self.schema_refusal.iter_mut().for_each(SchemaRefusal::confirm),
             Err(error) => {
                 warn!(%error, "cannot read the table's columns");
                 self.describe_at = self.describe_at.min(Instant::now() + DESCRIBE_AGAIN);
@@ -482,19 +460,6 @@ impl Pipeline {
         match &self.slot {
             Slot::Away { what, .. } => !matches!(**what, Job::Ask),
             Slot::Here(_) | Slot::Empty => false,
-        }
-    }
-}
-
-/// The inserter's return. May be cancelled.
-async fn back(slot: &mut Slot) -> (Box<Inserter>, Done) {
-    let Slot::Away { job, .. } = slot else { return std::future::pending().await };
-    match job.await {
-        Ok(back) => back,
-        Err(panic) => {
-            // With panic = "abort" nobody comes here: a task that panicked took the process with it.
-            error!(%panic, "the inserter's task ended without a result");
-            std::future::pending().await
         }
     }
 }

@@ -24,6 +24,7 @@ impl Pipeline {
                 debug!(rows, why = why.name(), attempts, took_ms = millis(took), current, "stored a batch");
                 self.hold.reset();
                 self.guard.judged(false, rows);
+                self.takes_rows = true;
                 if current {
                     self.stored(batch, letters, vec![Part::of(&ranges)]);
                 }
@@ -36,25 +37,32 @@ impl Pipeline {
                 }
                 self.read_again(batch, &ranges, on_wire_unknown);
             }
-            Ended::SchemaChanged { failure, on_wire_unknown } => {
-                warn!(rows, cause = %failure, "the table has changed; reading its columns and the batch again");
-                self.describe_at = Instant::now();
+            Ended::SchemaChanged { failure, ask_at, without_rows } => {
+                if self.seen_before(&failure) && (without_rows || failure.is_of_a_shard()) {
+                    self.blame_the_table(&failure);
+                } else if self.seen_before(&failure) && self.may_search(batch, &ranges) {
+                    return self.isolate(batch, &ranges, rows, &failure, ask_at);
+                } else {
+                    warn!(rows, cause = %failure, "the table has changed; reading its columns and the batch again");
+                }
+                self.note_schema_refusal(&failure);
                 self.hold_back();
-                self.read_again(batch, &ranges, on_wire_unknown);
+                self.read_again(batch, &ranges, ask_at.is_some());
             }
-            Ended::BadRows { failure, on_wire_unknown: false }
-                if self.phase == Phase::Working && self.is_whole(batch, &ranges) =>
-            {
-                self.isolate(batch, &ranges, rows, &failure);
+            Ended::BadRows { failure, ask_at } if self.may_search(batch, &ranges) => {
+                self.isolate(batch, &ranges, rows, &failure, ask_at);
             }
-            Ended::BadRows { failure, on_wire_unknown } => {
-                // An earlier attempt may have stored the rows, or their log is another one by now: the batch read anew says
-                // for certain what is refused.
-                error!(rows, cause = %failure, "ClickHouse refuses a row of this batch; reading it again");
+            Ended::BadRows { failure, ask_at } => {
+                // The log is another one by now, or others go on with the batch: read anew, it says what is refused.
+                error!(rows, cause = %failure, "ClickHouse refuses this batch; reading it again");
                 self.hold_back();
-                self.read_again(batch, &ranges, on_wire_unknown);
+                self.read_again(batch, &ranges, ask_at.is_some());
             }
         }
+    }
+
+    fn may_search(&self, batch: u64, ranges: &Ranges) -> bool {
+        self.phase == Phase::Working && self.is_whole(batch, ranges)
     }
 
     /// The rows of a batch are in the table, stored as these parts; with its letters it is settled.

@@ -89,7 +89,8 @@ impl Pipeline {
         };
         let bodies =
             sent + waiting.and_then(|pending| pending.insert.as_ref()).map_or(0, |insert| insert.block.body.len());
-        let letters = letters + self.mailbox.bytes();
+        let searched = self.isolation.as_ref().map_or(0, |search| search.isolation.held());
+        let letters = letters + self.mailbox.bytes() + searched;
         self.progress.send_modify(|progress| {
             let budget = progress.memory.budget;
             progress.memory = Memory { budget, answer, decompressed, columns, bodies, letters };

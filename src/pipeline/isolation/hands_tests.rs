@@ -44,7 +44,10 @@ impl Dice {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     Row,
+    /// By a constraint, which names it.
     Refused,
+    /// By an expression that is computed as its part is written.
+    Throws,
     Unreadable,
     Gap,
 }
@@ -53,6 +56,7 @@ fn place(partition: i32, offset: i64) -> Place {
     match (partition, offset) {
         (_, offset) if offset % 7 == i64::from(partition) => Place::Gap,
         (1, 20 | 21) | (2, 45) => Place::Refused,
+        (2, 22) | (3, 8 | 50) => Place::Throws,
         (3, 33) | (0, 5) => Place::Unreadable,
         _ => Place::Row,
     }
@@ -63,41 +67,59 @@ struct World {
     dice: Dice,
     /// Offset and note of each partition.
     committed: BTreeMap<i32, (i64, String)>,
-    tokens: BTreeSet<String>,
+    /// By token, the table partitions whose parts are stored.
+    tokens: BTreeSet<(String, i64)>,
     stored: BTreeMap<(i32, i64), u32>,
     lettered: BTreeSet<(i32, i64)>,
 }
 
-#[derive(PartialEq, Eq)]
 enum Outcome {
     Stored,
-    Refused,
+    Refused(Refusal),
     /// Stored or not: the answer did not come.
     Unknown,
 }
 
+/// Of the table.
+fn table_partition(offset: i64) -> i64 {
+    offset / 5 % 4
+}
+
 impl World {
-    fn insert(&mut self, insert: &Insert, places: &[(i32, i64)], calm: bool) -> Outcome {
-        let rows = places
-            .iter()
-            .filter(|(partition, offset)| matches!(place(*partition, *offset), Place::Row | Place::Refused));
-        assert_eq!(insert.block.rows, rows.clone().count() as u64, "a part has the rows of its offsets");
+    fn insert(&mut self, insert: &Insert, rows: &[(i32, i64)], calm: bool) -> Outcome {
+        assert_eq!(insert.block.rows, rows.len() as u64, "an insert has the rows of its part");
         let lost = !calm && self.dice.one_in(4);
         if lost && self.dice.one_in(2) {
             return Outcome::Unknown; // it never came
         }
-        if places.iter().any(|(partition, offset)| place(*partition, *offset) == Place::Refused) {
-            return if lost { Outcome::Unknown } else { Outcome::Refused };
+        let reason = Reason { class: "server", column: None, text: "no".into(), code: Some(469) };
+        let named = rows.iter().position(|at| place(at.0, at.1) == Place::Refused);
+        if named.is_some() {
+            let refusal = Refusal { reason, named, conclusive: true, ask_at: None };
+            return if lost { Outcome::Unknown } else { Outcome::Refused(refusal) };
         }
-        if self.tokens.insert(insert.token.clone()) {
-            rows.for_each(|place| *self.stored.entry(*place).or_default() += 1);
+        // Parts are committed one by one, each once the next is written.
+        let mut parts: BTreeMap<i64, Vec<(i32, i64)>> = BTreeMap::new();
+        rows.iter().for_each(|at| parts.entry(table_partition(at.1)).or_default().push(*at));
+        let bad = |rows: &Vec<(i32, i64)>| rows.iter().any(|at| place(at.0, at.1) == Place::Throws);
+        let thrown = parts.values().position(bad);
+        let whole = thrown.map_or(parts.len(), |at| at.saturating_sub(1));
+        for (table_partition, rows) in parts.into_iter().take(whole) {
+            if self.tokens.insert((insert.token.clone(), table_partition)) {
+                rows.iter().for_each(|place| *self.stored.entry(*place).or_default() += 1);
+            }
         }
-        if lost { Outcome::Unknown } else { Outcome::Stored }
+        let ask_at = (rows.len() > 2).then(Instant::now);
+        match thrown {
+            _ if lost => Outcome::Unknown,
+            Some(_) => Outcome::Refused(Refusal { reason, named: None, conclusive: false, ask_at }),
+            None => Outcome::Stored,
+        }
     }
 
     /// A member of the group with this share, as the real state machine makes it.
     fn join(&self, share: &[i32]) -> (Group, Assignment) {
-        let (now, second) = (Instant::now(), std::time::Duration::from_secs(1));
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
         let settings = GroupSettings {
             group_id: "g".into(),
             topic: "t".into(),
@@ -158,7 +180,13 @@ impl World {
         member.at.extend(share.iter().map(|index| (*index, self.committed[index].0)));
         let own = |places: &[(i32, i64)]| places.iter().copied().filter(|at| share.contains(&at.0)).collect::<Vec<_>>();
         if let Some(plan) = plan(&assignment.noted()) {
-            let mut isolation = Isolation::of(0, plan.parts);
+            let now = Instant::now();
+            let stand = |part: Part| {
+                let stand = if part.asks() { Stand::Ask(now) } else { Stand::Maybe(now) };
+                (part.sending(), stand)
+            };
+            let budget = self.budget();
+            let mut isolation = Isolation::of(0, plan.parts.into_iter().map(stand), budget, now);
             if let Some(parts) = self.run(&mut isolation, calm) {
                 return self.commit(&mut group, &member.commits, Some(parts));
             }
@@ -177,11 +205,20 @@ impl World {
             let mut parts = vec![part.clone()];
             let mut letters = batch.letters;
             if let Some(insert) = &batch.insert {
-                let outcome = self.insert(insert, &places, calm);
+                let is_row = |at: &&(i32, i64)| !matches!(place(at.0, at.1), Place::Unreadable | Place::Gap);
+                let rows: Vec<(i32, i64)> = places.iter().filter(is_row).copied().collect();
+                let outcome = self.insert(insert, &rows, calm);
+                let (now, budget) = (Instant::now(), self.budget());
+                let own = |stand| Some(Isolation::of_own(0, &ranges, stand, budget, now));
                 let isolation = match outcome {
                     Outcome::Stored => None,
-                    Outcome::Refused => Some(Isolation::halves_of(0, &ranges)),
-                    Outcome::Unknown if self.dice.one_in(2) => Some(Isolation::of(0, vec![part])),
+                    Outcome::Refused(Refusal { ask_at, .. }) if !calm && self.dice.one_in(4) && ask_at.is_some() => {
+                        // The partitions were being given away.
+                        member.unsettled.push(part);
+                        return self.commit(&mut group, &member.commits, Some(member.unsettled));
+                    }
+                    Outcome::Refused(refusal) => own(refusal.ask_at.map_or(Stand::Sure, Stand::Ask)),
+                    Outcome::Unknown if self.dice.one_in(2) => own(Stand::Maybe(now)),
                     Outcome::Unknown => {
                         member.unsettled.push(part);
                         return self.commit(&mut group, &member.commits, Some(member.unsettled));
@@ -239,40 +276,79 @@ impl World {
 
     /// Runs a search; the parts in doubt when the partitions are taken away before it is over.
     fn run(&mut self, isolation: &mut Isolation, calm: bool) -> Option<Vec<Part>> {
+        let mut now = Instant::now();
         while !isolation.is_over() {
-            let from = isolation.begin_reading(open);
-            if !calm && self.dice.one_in(12) {
+            if !calm && self.dice.one_in(20) {
                 return Some(isolation.parts());
             }
-            let now = Instant::now();
-            for (partition, first) in &from {
-                for offset in (*first..END).filter(|offset| place(*partition, *offset) != Place::Gap) {
-                    with_record(*partition, offset, |record| drop(isolation.take(record, now)));
+            if isolation.may_read() {
+                let from = isolation.begin_reading(open);
+                if !calm && self.dice.one_in(12) {
+                    return Some(isolation.parts());
                 }
+                for (partition, first) in &from {
+                    for offset in (*first..END).filter(|offset| place(*partition, *offset) != Place::Gap) {
+                        with_record(*partition, offset, |record| drop(isolation.take(record, now)));
+                    }
+                }
+                isolation.end_reading(|_| Some(END));
             }
-            isolation.end_reading(|_| Some(END));
-            while let Some(Built { insert, rest }) = isolation.next_insert() {
-                let spans = rest.part().spans().iter();
-                let places: Vec<(i32, i64)> = spans
-                    .flat_map(|span| (span.first..span.next).map(|offset| (span.partition, offset)))
-                    .filter(|(partition, offset)| place(*partition, *offset) != Place::Gap)
-                    .collect();
-                match self.insert(&insert, &places, calm) {
-                    Outcome::Stored => isolation.stored(rest),
-                    Outcome::Refused => {
-                        let reason = Reason { class: "server", column: None, text: "no".into(), code: Some(469) };
-                        isolation.refused(rest, reason);
-                    }
-                    Outcome::Unknown if self.dice.one_in(2) => isolation.again(rest, true),
-                    Outcome::Unknown => {
-                        let mut parts = isolation.parts();
-                        parts.push(rest.part().clone());
-                        return Some(parts);
-                    }
+            let given_up = match isolation.next(now, open) {
+                Some(Task::Send(built)) => self.send(isolation, built, calm),
+                Some(Task::Ask(question, rest)) => self.ask(isolation, &question, rest, calm),
+                None => {
+                    now = isolation.waits_until(now).unwrap_or(now);
+                    None
                 }
+            };
+            if given_up.is_some() {
+                return given_up;
             }
         }
         None
+    }
+
+    fn send(&mut self, isolation: &mut Isolation, built: Built, calm: bool) -> Option<Vec<Part>> {
+        let Built { insert, rest } = built;
+        let (rows, now) = (isolation.places(&rest), Instant::now());
+        match self.insert(&insert, &rows, calm) {
+            Outcome::Stored => isolation.stored(&rest),
+            Outcome::Refused(refusal) => drop(isolation.refused(rest, refusal, now)),
+            Outcome::Unknown if self.dice.one_in(2) => isolation.again(rest, Some(now)),
+            Outcome::Unknown => {
+                // What is on the wire is noted first.
+                let mut parts = vec![rest.part().clone()];
+                parts.extend(isolation.parts());
+                return Some(parts);
+            }
+        }
+        None
+    }
+
+    fn ask(&mut self, isolation: &mut Isolation, question: &Question, rest: Rest, calm: bool) -> Option<Vec<Part>> {
+        if !calm && self.dice.one_in(6) {
+            let mut parts = vec![rest.part().clone()];
+            parts.extend(isolation.parts());
+            return Some(parts);
+        }
+        if !calm && self.dice.one_in(6) {
+            let send = self.dice.one_in(2);
+            isolation.not_answered(rest, send);
+            return None;
+        }
+        let held = |id: &String| {
+            let (partition, offset) = id.split_once('/').unwrap();
+            let at = (partition.parse().unwrap(), offset.parse().unwrap());
+            (id.clone(), u64::from(self.stored.get(&at).copied().unwrap_or(0)))
+        };
+        let held = question.ids.iter().map(held).collect();
+        isolation.answered(rest, &held, Instant::now());
+        None
+    }
+
+    /// Of records held: now and then too little for more than a row.
+    fn budget(&mut self) -> usize {
+        if self.dice.one_in(3) { 0 } else { 1 << 20 }
     }
 }
 
@@ -304,7 +380,7 @@ impl Member {
 fn with_record(partition: i32, offset: i64, take: impl FnOnce(&Record<'_>)) {
     let value = match place(partition, offset) {
         Place::Unreadable => b"unreadable".to_vec(),
-        _ => format!("{{\"a\": {offset}}}").into_bytes(),
+        _ => format!("{{\"a\": {offset}, \"event_id\": \"{partition}/{offset}\"}}").into_bytes(),
     };
     let (timestamp, key, value) = (offset * 3, None, Some(value.as_slice()));
     take(&Record { partition, offset, timestamp, key, value, headers: b"\0" });
@@ -346,7 +422,7 @@ proptest! {
                 let (times, letter) = (world.stored.get(&at).copied().unwrap_or(0), world.lettered.contains(&at));
                 let wanted = match place(partition, offset) {
                     Place::Row => (1, false),
-                    Place::Refused | Place::Unreadable => (0, true),
+                    Place::Refused | Place::Throws | Place::Unreadable => (0, true),
                     Place::Gap => (0, false),
                 };
                 prop_assert_eq!((times, letter), wanted, "{:?}", at);
