@@ -13,6 +13,8 @@ use crate::kafka::protocol::offset_fetch::FetchedOffset;
 use crate::kafka::protocol::offset_fetch::OffsetFetchResponse;
 use crate::kafka::protocol::sync_group::SyncGroupResponse;
 
+#[path = "setback_tests.rs"]
+mod setback;
 #[path = "topic_tests.rs"]
 mod topic;
 
