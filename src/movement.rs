@@ -8,6 +8,9 @@ use tokio::time::Instant;
 use crate::progress::KafkaProgress;
 use crate::reasons::{Class, Reason};
 
+/// A fetch, an insert and a commit under way are given this many round trips to Kafka: more than they take, one after the
+/// other and behind heartbeats.
+const ROUND_TRIPS: u32 = 15;
 /// How long beyond the age of a batch nothing at all may be committed while something could be.
 const ALL_LIMIT: Duration = Duration::from_secs(15);
 /// The same for a single partition while others move: with a backlog, partitions take turns.
@@ -43,10 +46,12 @@ impl Movement {
             self.lagging.insert(partition, (committed, since));
         }
         let (newest, oldest) = (self.sinces().max()?, self.sinces().min()?);
-        let limit = if now >= newest + self.batch_age + ALL_LIMIT {
-            self.batch_age + ALL_LIMIT
-        } else if now >= oldest + self.batch_age + ONE_LIMIT {
-            self.batch_age + ONE_LIMIT
+        let slow = kafka.round_trip.unwrap_or_default() * ROUND_TRIPS;
+        let (all, one) = (self.batch_age + ALL_LIMIT.max(slow), self.batch_age + ONE_LIMIT.max(slow));
+        let limit = if now >= newest + all {
+            all
+        } else if now >= oldest + one {
+            one
         } else {
             return None;
         };
@@ -107,6 +112,11 @@ mod tests {
         assert!(reason.is_some_and(|text| text.contains("events of partitions 0 are not committed")));
         assert_eq!(movement.observe(&kafka(&[(0, 6, 9), (1, 7, 7)]), false, at(21, start)), None, "it moves");
         assert_eq!(movement.observe(&kafka(&[(0, 9, 9), (1, 7, 7)]), false, at(50, start)), None, "no lag");
+        let far = KafkaProgress { round_trip: Some(Duration::from_secs(2)), ..stuck };
+        for (second, waits) in [(60, false), (94, false), (95, true)] {
+            let reason = movement.observe(&far, false, at(second, start));
+            assert_eq!(reason.is_some(), waits, "a round trip of two seconds, {second}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
