@@ -12,7 +12,7 @@ LACKING := $(if $(filter 2.% 3.%,$(KAFKA_VERSION)),members_of_the_new_protocol_c
            $(if $(filter 3.0.% 3.1.% 3.2.% 3.3.% 3.4.%,$(KAFKA_VERSION)),scram_logs_in)
 
 # Integration tests at a time.
-TEST_THREADS ?= 4
+TEST_THREADS ?= 8
 
 .NOTPARALLEL:
 .PHONY: help demo test unit fuzz integration manifests faults fmt lint release size image-test reproducible clean setup bench

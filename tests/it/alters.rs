@@ -128,6 +128,7 @@ fn a_dropped_table_is_waited_for() {
     bench.wait_rows(&consumer, 1_000, LIMIT);
     bench.wait_committed_to_the_end(&consumer, LIMIT);
     bench.clickhouse.query(&format!("DROP TABLE {}.events SYNC", bench.database));
+    bench.books.set_apart("rows that were dropped with their table");
     let after = bench.produce(1_000);
     let health = consumer.wait_health(503, LIMIT);
     assert_eq!(health["status"], "unhealthy", "{health}");

@@ -24,7 +24,8 @@ fn all_that_is_right() {
     let bench = Bench::new("check", Kafka::shared(), ClickHouse::shared(), Table { window: true, views: true });
     // So many that each partition has more than its share of the sample.
     bench.produce(2_400);
-    let poison = [Raw::of("poison"), Raw::of(r#"{"version_number": "x"}"#), Raw::of(r#"{"shoe_size": 5}"#)];
+    let poison =
+        [Raw::of("poison"), Raw::of(r#"{"version_number": "x"}"#), Raw::of(r#"{"event_type": "x", "shoe_size": 5}"#)];
     bench.kafka.write(&bench.topic, 3, bench.source.base_ms, &poison);
     let (code, text) = check(&bench, &["--sample", "120"], &[]);
     assert_eq!(code, Some(0), "{text}");
