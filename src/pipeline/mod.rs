@@ -306,6 +306,8 @@ impl Pipeline {
         if self.batch.counts_only() {
             return self.read_released();
         }
+        // Only now: an open batch whose events were released is not held back again.
+        self.released = self.released.saturating_sub(self.batch.rejects());
         let Closed { ranges, insert, letters, tallies, why } = self.batch.close(why);
         let batch = self.next_batch;
         self.next_batch += 1;

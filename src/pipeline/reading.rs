@@ -36,7 +36,6 @@ impl Pipeline {
                         Taken::Tombstone => {}
                         Taken::Rejected(reject) => {
                             self.guard.failed(&reject, record.value.unwrap_or_default());
-                            self.released = self.released.saturating_sub(1);
                             if self.seen.is_new(record.partition, record.offset) {
                                 rejected += 1;
                                 if rejected == 1 || !self.mailbox.is_on() {

@@ -132,8 +132,9 @@ fn a_batch_that_fits_nowhere_stops_its_partition_and_names_the_variable() {
         bench.wait_rows(&consumer, 500, LIMIT);
         let health = consumer.wait_health(503, Duration::from_secs(60));
         assert_eq!(health["events_inserted"], 500, "{health}");
-        let line = consumer.wait_log(LIMIT, &["MEMORY_BUDGET_BYTES", "\"level\":\"ERROR\""]);
-        assert_eq!((&line["partition"], &line["offset"]), (&0.into(), &0.into()), "{line}");
+        let line = consumer.wait_log(LIMIT, &["MEMORY_BUDGET_BYTES", "\"events wait\""]);
+        assert_eq!(line["subject"], "partition 0", "{line}");
+        assert!(line["cause"].as_str().is_some_and(|cause| cause.contains("at offset 0 ")), "{line}");
         let status = consumer.status().unwrap();
         let why = status["kafka"]["blocked_partitions"]["0"].as_str().unwrap_or_default();
         assert!(why.contains("MEMORY_BUDGET_BYTES"), "{status}");
