@@ -100,7 +100,8 @@ fn alone_a_probe_is_answered_and_events_pass_with_few_descriptors() {
     }
     consumer.wait(Duration::from_secs(10), "descriptors are given back", || {
         let open = consumer.descriptors().len();
-        if open <= idle + 2 { Ok(()) } else { Err(format!("{open} after {idle}")) }
+        // The connections that ask for log ends and probe ClickHouse may have come about meanwhile.
+        if open <= idle + 8 { Ok(()) } else { Err(format!("{open} after {idle}")) }
     });
     bench.wait_committed_to_the_end(&consumer, LIMIT);
     consumer.stop();
